@@ -1,0 +1,3 @@
+from weaktal.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,58 @@
+"""The command line: one file per command, each with `add(subparsers)` and a thin `run(args)`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from weaktal.core import InputError
+
+# command -> one line of help; the module of the same name is imported only when the command is asked for,
+# so that `weaktal evaluate` starts without torch
+COMMANDS: dict[str, str] = {
+    "demo": "the whole job on rendered videos, from weak labels to a report",
+    "extract": "snippet features from videos",
+    "data": "inspect or convert annotations, detections and features",
+    "train": "train a method on a data set",
+    "localize": "detections of a trained run",
+    "evaluate": "mean average precision of detections under a named protocol",
+    "report": "one HTML page that shows what was found, missed and invented",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code (0 done, 2 the input is wrong, 1 our fault)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="weaktal", description="Weakly-supervised temporal action localization."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    chosen = next((a for a in argv if not a.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            module = import_module(f"weaktal.cli.{name.replace('-', '_')}")
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    if args.version:
+        from weaktal import __version__
+
+        print(__version__)
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(args.run(args) or 0)
+    except InputError as error:
+        print(f"weaktal {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"weaktal {args.command}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0

@@ -1,0 +1,35 @@
+"""What every room speaks: annotations, detections, time axes, snippet scores, errors. NumPy only."""
+
+from weaktal.core.annotations import (
+    Annotations,
+    Instances,
+    InstanceTable,
+    Points,
+    Video,
+    WeakLabels,
+    WeakVideo,
+)
+from weaktal.core.atomic import atomic_path, write_text
+from weaktal.core.detections import Detections
+from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
+from weaktal.core.scores import SnippetScores
+from weaktal.core.time_axis import TimeAxis, piecewise_linear
+
+__all__ = [
+    "Annotations",
+    "CoverageWarning",
+    "Detections",
+    "InputError",
+    "InstanceTable",
+    "Instances",
+    "Points",
+    "SnippetScores",
+    "TimeAxis",
+    "Video",
+    "WeakLabels",
+    "WeakVideo",
+    "atomic_path",
+    "did_you_mean",
+    "piecewise_linear",
+    "write_text",
+]

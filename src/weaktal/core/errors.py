@@ -1,0 +1,59 @@
+"""What goes wrong because of the input, said so that the user can mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+
+
+class InputError(Exception):
+    """The user's input is wrong: the command line prints the message and exits with code 2.
+
+    Args:
+        message: what is wrong, in a sentence.
+        file: the file it was found in.
+        field: the place inside the file (a key, a line, a column).
+        found: what stands there.
+        expected: what would be right.
+        hint: what to do about it.
+
+    >>> print(InputError("unknown class", file="gt.json", found="'Jmup'", hint="did you mean 'Jump'?"))
+    gt.json: unknown class: found 'Jmup'; did you mean 'Jump'?
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | PathLike[str] | None = None,
+        field: str | None = None,
+        found: object = None,
+        expected: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.message, self.file, self.field = message, file, field
+        self.found, self.expected, self.hint = found, expected, hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = [str(x) for x in (self.file, self.field) if x is not None]
+        facts = [f"{k} {v}" for k, v in (("found", self.found), ("expected", self.expected)) if v is not None]
+        text = ": ".join([*where, self.message])
+        if facts:
+            text += ": " + ", ".join(facts)
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class CoverageWarning(UserWarning):
+    """Some videos or items were left out; the message says how many and why."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """A hint with the nearest known name, or None when nothing is near.
+
+    >>> did_you_mean("LongJmp", ["LongJump", "HighJump"])
+    "did you mean 'LongJump'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else None

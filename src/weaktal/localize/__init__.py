@@ -1,0 +1,1 @@
+"""Snippet scores to detections: thresholding, outer-inner contrast, non-maximum suppression."""

@@ -1,0 +1,212 @@
+"""What a method is, and what the training loop and the commands may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from weaktal.core import Detections, SnippetScores, TimeAxis, WeakLabels
+from weaktal.features.bank import FeatureBank
+
+
+class MethodConfig(BaseModel):
+    """Base of every method's typed, frozen configuration: each field stands in the method's own class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one optimizer.
+
+    Attributes:
+        name: for people and file names ("base", "refine1", ...).
+        steps: number of optimizer steps.
+        epoch: optimizer steps that count as one epoch (for progress and evaluation).
+    """
+
+    name: str
+    steps: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Videos as a network takes them. A method may extend it with tensors of its own (first axis B).
+
+    Attributes:
+        features: (B, T, D), zero-padded.
+        lengths: (B,) int64, number of valid rows of each video.
+        labels: (B, C) float, video-level labels as 0 or 1; zeros where unknown (inference).
+        names: B video names.
+        axes: when each row is, per video; a method that samples a batch derives new ones.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    axes: tuple[TimeAxis, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T) bool, true at valid rows."""
+        return torch.arange(self.features.shape[1], device=self.lengths.device) < self.lengths[:, None]
+
+    def to(self, device: torch.device) -> Self:
+        """A copy with every tensor on `device`."""
+        moved: dict[str, Any] = {
+            f.name: value.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What training may see: features and weak labels, row by row the same videos.
+
+    Attributes:
+        bank: features of V videos.
+        weak: their weak labels; there are no instances in it.
+        seed: the run's seed; every random choice about data derives from it, see `rng`.
+        proposals: per-video segments of a base locator, for proposal-level methods.
+    """
+
+    bank: FeatureBank
+    weak: WeakLabels
+    seed: int = 0
+    proposals: Detections | None = None
+
+    def __post_init__(self) -> None:
+        if self.bank.names != tuple(v.name for v in self.weak.videos):
+            raise ValueError("features and labels list different videos")
+
+    def __len__(self) -> int:
+        return len(self.bank)
+
+    @property
+    def labels(self) -> Tensor:
+        """(V, C) float, video-level labels, at the device of the features."""
+        return torch.from_numpy(self.weak.multi_hot()).to(self.bank.data.device)
+
+    def rng(self, *key: int) -> np.random.Generator:
+        """A random generator that depends on the seed and the key only (stage, step, epoch, ...).
+
+        Nothing has to be saved to resume: the choices of step 17 are those of step 17.
+        """
+        return np.random.default_rng([self.seed, *key])
+
+    def shuffled(self, step: int, batch_size: int, *key: int, drop_last: bool = False) -> np.ndarray:
+        """The videos of step `step` when every epoch is a new permutation: (B,) or fewer in a last batch."""
+        per_epoch = self.steps_per_epoch(batch_size, drop_last=drop_last)
+        epoch, place = divmod(step, per_epoch)
+        order = self.rng(0x0DE4, *key, epoch).permutation(len(self))
+        return order[place * batch_size : (place + 1) * batch_size]
+
+    def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False) -> int:
+        """Batches in a pass over all videos, at least one."""
+        n = len(self)
+        return max(1, n // batch_size if drop_last else -(-n // batch_size))
+
+    def whole(self, video: np.ndarray) -> Batch:
+        """Whole videos as a padded batch."""
+        return whole_videos(self.bank, video, self.labels[torch.from_numpy(np.asarray(video))])
+
+
+def whole_videos(bank: FeatureBank, video: np.ndarray, labels: Tensor) -> Batch:
+    """Whole videos of a bank as a padded batch; `labels` (B, C)."""
+    features, lengths = bank.padded(video)
+    return Batch(
+        features, lengths, labels, tuple(bank.names[i] for i in video), tuple(bank.axes[i] for i in video)
+    )
+
+
+class Method(nn.Module):
+    """A weakly-supervised localizer: networks, losses, schedule, and how its scores become detections.
+
+    The training loop calls, in this order::
+
+        for s, stage in enumerate(method.stages(data)):
+            method.begin_stage(s, data)                       # fresh networks, pseudo labels, ...
+            optimizer = method.optimizer(s)
+            for step in range(stage.steps):
+                method.before_step(s, step, data)             # periodic events: memory, search, updates
+                batch = method.draw(s, step, data)
+                losses = method.training_step(batch)          # {"total": ..., and its parts}
+
+    Everything random about data comes from ``data.rng(...)``; torch's generator (dropout) is seeded by the
+    loop for every step. What training carries from step to step beyond parameters and optimizer lives in
+    buffers or in `training_state`, so that a resumed run gives the same bits.
+    """
+
+    name: ClassVar[str]
+    supervision: ClassVar[Literal["video", "point"]]
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: Any, *, dim: int, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.config, self.dim, self.classes = config, dim, tuple(classes)
+
+    def stages(self, data: TrainingData) -> Sequence[Stage]:
+        """The stages of training on this data."""
+        raise NotImplementedError
+
+    def begin_stage(self, stage: int, data: TrainingData) -> None:
+        """Called once, before the first step of a stage (not again when a stage is resumed)."""
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        """The optimizer of a stage, over the parameters it trains."""
+        raise NotImplementedError
+
+    def before_step(self, stage: int, step: int, data: TrainingData) -> None:
+        """Periodic events before step `step`; must leave the module in training mode."""
+
+    def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
+        """The batch of a step."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any) -> dict[str, Tensor]:
+        """Losses of a batch, scalars; "total" is what is minimised."""
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, Any]:
+        """State beyond parameters and buffers: tensors, numbers, strings, lists and dicts of them."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `training_state`."""
+
+    def detect(self, batch: Batch) -> Detections:
+        """Detections in whole videos (evaluation mode, no gradients)."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_published(cls, state_dict: Mapping[str, Any], **config: Any) -> Self:
+        """The method with the weights of the official release, by the official parameter names."""
+        raise NotImplementedError
+
+
+class SnippetMethod(Method):
+    """A method that scores snippets; its detections come from `localize` alone, without the network."""
+
+    def score(self, batch: Batch) -> list[SnippetScores]:
+        """Scores of whole videos (evaluation mode, no gradients)."""
+        raise NotImplementedError
+
+    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
+        """Snippet scores to detections, in seconds."""
+        raise NotImplementedError
+
+    def detect(self, batch: Batch) -> Detections:
+        return self.localize(self.score(batch))

@@ -1,0 +1,1 @@
+"""Blocks and losses that two or more methods share. torch only."""
