@@ -23,7 +23,6 @@ ROOMS = {
     "methods": {"core", "nn", "localize", "features"},
     "train": {"core", "features", "methods", "dataset"},
     "report": {"core", "evaluate"},
-    "app": {"core", "evaluate"},
     "demo": {"core", "features"},
 }
 
