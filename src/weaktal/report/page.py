@@ -1,0 +1,75 @@
+"""The report: one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from os import PathLike
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from weaktal.core import Annotations, write_text
+from weaktal.report.timeline import WIDTH, RunView, best_cut, class_colors, clock, view_video
+
+
+def write_report(
+    path: str | PathLike[str],
+    annotations: Annotations,
+    runs: Sequence[RunView],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    videos: Sequence[str] | None = None,
+    thumbnails: Mapping[str, Sequence[str]] | None = None,
+    baselines: Mapping[str, Sequence[float]] | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report page.
+
+    Args:
+        path: the HTML file; written whole or not at all.
+        annotations: ground truth of the evaluated subset.
+        runs: one or several runs, shown side by side.
+        title: the page's heading.
+        facts: what to say about data, protocol and coverage, in order.
+        videos: which videos to draw, in order; default all that are annotated.
+        thumbnails: images along a video's time axis, as data URLs.
+        baselines: mAP rows to compare with, at the thresholds of the first run (a chance baseline, say).
+        notes: remarks below the table.
+    """
+    names = list(annotations.videos) if videos is None else list(videos)
+    instances = len(annotations.instance_table())
+    views = [view_video(annotations, n, runs, (thumbnails or {}).get(n, ())) for n in names]
+    counted = np.flatnonzero(~np.isnan(runs[0].ap).all(axis=0))
+    environment = Environment(
+        loader=PackageLoader("weaktal.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.jinja").render(
+        title=title,
+        facts=facts,
+        runs=runs,
+        cuts=[best_cut(r, instances) for r in runs],
+        scores=[
+            np.sort(r.detections.score)[::-1][:: max(1, len(r.detections) // 400)].tolist() for r in runs
+        ],
+        baselines=baselines or {},
+        notes=notes,
+        classes=annotations.classes,
+        counted=counted.tolist(),
+        instances=np.bincount(
+            annotations.instance_table().label, minlength=len(annotations.classes)
+        ).tolist(),
+        colors=class_colors(len(annotations.classes)),
+        views=views,
+        left_out=len(annotations) - len(names),
+        width=WIDTH,
+        clock=clock,
+        mean=lambda x: float(np.mean(x)),
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
+    write_text(path, page)
