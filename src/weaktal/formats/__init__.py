@@ -1,1 +1,244 @@
+"""Foreign file formats: one module each, with `read` and `write`; here they are found by looking.
 
+Times are seconds in everything that comes out of these functions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError, did_you_mean
+from weaktal.formats import (
+    activitynet,
+    activitynet_detections,
+    ambiguous,
+    csv_annotations,
+    csv_detections,
+    point_csv,
+    sfnet_points,
+    wtalc,
+)
+from weaktal.formats.points import PointTable
+from weaktal.formats.reading import PathLike, number, read_mapping, read_text
+from weaktal.formats.subsets import subset_name
+
+__all__ = [
+    "ANNOTATION_FORMATS",
+    "DETECTION_FORMATS",
+    "POINT_FORMATS",
+    "PointTable",
+    "attach_points",
+    "load_annotations",
+    "load_detections",
+    "load_fps",
+    "load_ignored",
+    "load_points",
+    "save_annotations",
+    "save_detections",
+    "subset_name",
+]
+
+ANNOTATION_FORMATS = ("activitynet", "wtalc", "csv")
+DETECTION_FORMATS = ("activitynet", "csv")
+POINT_FORMATS = ("point-csv", "sfnet")
+
+Fps = Mapping[str, float] | float
+T = TypeVar("T")
+
+
+def load_annotations(
+    path: PathLike,
+    *,
+    points: PathLike | None = None,
+    ignore: PathLike | None = None,
+    fps: PathLike | float | None = None,
+) -> Annotations:
+    """Annotations of a file or folder; the format is found by looking.
+
+    Args:
+        path: ActivityNet JSON, a W-TALC folder of ``.npy`` arrays, or a CSV table.
+        points: a file of clicks, see `load_points`.
+        ignore: a file of ambiguous intervals, see `load_ignored`.
+        fps: frame rates for clicks in frames: a JSON file ``{name: rate}``, or one number for all videos.
+
+    Raises:
+        InputError: anything that cannot be read, with file and place.
+
+    Warns:
+        CoverageWarning: instances without length (they count, and nothing can match them); clicks of videos
+            that are not annotated.
+    """
+    annotations = _read_annotations(Path(path))
+    empty = [(v.name, v.instances) for v in annotations if (v.instances.end == v.instances.start).any()]
+    if empty:
+        count = sum(int((it.end == it.start).sum()) for _, it in empty)
+        warnings.warn(
+            f"{path}: {count} instances have no length and cannot be matched, in {len(empty)} videos, "
+            f"the first {empty[0][0]!r}",
+            CoverageWarning,
+            stacklevel=2,
+        )
+    if fps is not None:
+        rates = load_fps(fps)
+        annotations = _with_fps(annotations, rates)
+    if points is not None:
+        annotations = attach_points(annotations, load_points(points, annotations=annotations), points)
+    if ignore is not None:
+        annotations = annotations.with_ignored(load_ignored(ignore))
+    return annotations
+
+
+def _read_annotations(path: Path) -> Annotations:
+    if path.is_dir():
+        if wtalc.looks_like(path):
+            return wtalc.read(path)
+        raise InputError(
+            "no annotations in this folder",
+            file=path,
+            found=", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing",
+            expected="videoname.npy, segments.npy, labels.npy, classlist.npy, ...",
+        )
+    if path.suffix == ".npy":
+        raise InputError("one array is not an annotation", file=path, hint="name the folder of the arrays")
+    if _is_json(path):
+        return activitynet.read(path)
+    return csv_annotations.read(path)
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix == ".json" or (path.suffix != ".csv" and read_text(path).lstrip()[:1] in ("{", "["))
+
+
+def _with_fps(annotations: Annotations, rates: Fps) -> Annotations:
+    def rate(name: str, old: float | None) -> float | None:
+        return rates.get(name, old) if isinstance(rates, Mapping) else rates
+
+    return annotations.map(lambda v: replace(v, fps=rate(v.name, v.fps)))
+
+
+def save_annotations(annotations: Annotations, path: PathLike, format: str | None = None) -> None:
+    """Write annotations as ActivityNet JSON (``.json``), a CSV table (``.csv``) or a W-TALC folder.
+
+    Args:
+        annotations: what to write.
+        path: the file or folder.
+        format: one of `ANNOTATION_FORMATS`; by the suffix without it.
+    """
+    by_suffix = {".json": "activitynet", ".csv": "csv", "": "wtalc"}
+    writers: dict[str, Callable[[Annotations, PathLike], None]] = {
+        "activitynet": activitynet.write,
+        "wtalc": wtalc.write,
+        "csv": csv_annotations.write,
+    }
+    _writer(writers, by_suffix, path, format)(annotations, path)
+
+
+def load_detections(path: PathLike, classes: Sequence[str] | None = None) -> Detections:
+    """Detections of an ActivityNet JSON file or a CSV table.
+
+    Args:
+        path: the file.
+        classes: the class list to index; without it the file's own, or the names that occur, sorted.
+
+    Raises:
+        InputError: anything that cannot be read; a class that `classes` lacks, with the nearest known one.
+    """
+    if _is_json(Path(path)):
+        return activitynet_detections.read(path, classes)
+    return csv_detections.read(path, classes)
+
+
+def save_detections(detections: Detections, path: PathLike, format: str | None = None) -> None:
+    """Write detections as ActivityNet JSON (``.json``) or a CSV table (``.csv``)."""
+    writers: dict[str, Callable[[Detections, PathLike], None]] = {
+        "activitynet": activitynet_detections.write,
+        "csv": csv_detections.write,
+    }
+    _writer(writers, {".json": "activitynet", ".csv": "csv"}, path, format)(detections, path)
+
+
+def _writer(writers: dict[str, T], by_suffix: dict[str, str], path: PathLike, format: str | None) -> T:
+    name = format or by_suffix.get(Path(path).suffix)
+    if name not in writers:
+        raise InputError(
+            "no such format" if format else "the suffix names no format",
+            file=path,
+            found=repr(format or Path(path).suffix),
+            expected=" or ".join(map(repr, writers if format else by_suffix)),
+        )
+    return writers[name]
+
+
+def load_fps(source: PathLike | float) -> Fps:
+    """Frame rates: a number as it is, or a JSON file ``{video name: frames per second}``."""
+    if isinstance(source, int | float):
+        return float(source)
+    return {k: number(v, file=source, field=k) for k, v in read_mapping(source).items()}
+
+
+def load_points(
+    path: PathLike, *, fps: Fps | None = None, annotations: Annotations | None = None
+) -> PointTable:
+    """Clicks of a CSV file in frames, or of an SF-Net text file in seconds.
+
+    Args:
+        path: the file.
+        fps: frame rates, for clicks in frames.
+        annotations: where `fps` is not given, the frame rates of these; for videos without one, the rate
+            that the boundaries in the file imply (used for this and dropped). Clicks of other videos get
+            the time NaN.
+    """
+    header = read_text(path).lstrip()[:200].split("\n")[0]
+    if not {"point", "video_id"} & {cell.strip() for cell in header.split(",")}:
+        return sfnet_points.read(path)
+    if fps is None:
+        if annotations is None:
+            raise InputError(
+                "these clicks are in frames and need a frame rate",
+                file=path,
+                hint="name a frame rate table in the data set description (fps: ...)",
+            )
+        fps = {v.name: v.fps for v in annotations if v.fps is not None}
+        if "start_frame" in header and not all(v.fps is not None for v in annotations):
+            fps = point_csv.frame_rates(path, annotations) | fps
+    return point_csv.read(path, fps, None if annotations is None else annotations.videos)
+
+
+def attach_points(annotations: Annotations, points: PointTable, file: PathLike | None = None) -> Annotations:
+    """Annotations with these clicks; videos without one have no points (None).
+
+    Raises:
+        InputError: an unknown class, or not one known video.
+
+    Warns:
+        CoverageWarning: clicks of videos that are not annotated, with the nearest known name.
+    """
+    unknown = [name for name in points.names if name not in annotations.videos]
+    if unknown:
+        nearest = did_you_mean(unknown[0], annotations.videos)
+        count = int(np.isin(points.video, unknown).sum())
+        message = f"{len(unknown)} videos have clicks and no annotations, {count} clicks are left out"
+        if len(unknown) == len(points.names):
+            raise InputError(
+                "no click belongs to an annotated video", file=file, found=repr(unknown[0]), hint=nearest
+            )
+        text = f"{message}; the first is {unknown[0]!r}" + (f", {nearest}" if nearest else "")
+        warnings.warn(f"{file}: {text}" if file else text, CoverageWarning, stacklevel=2)
+    try:
+        found = points.by_video(annotations.classes)
+    except InputError as error:
+        raise InputError(
+            error.message, file=file, field=error.field, found=error.found, hint=error.hint
+        ) from None
+    return annotations.with_points({name: p for name, p in found.items() if name in annotations.videos})
+
+
+def load_ignored(path: PathLike) -> dict[str, np.ndarray]:
+    """Ambiguous intervals by video name, (K, 2) seconds, of an ``Ambiguous_test.txt``."""
+    return ambiguous.read(path)

@@ -1,0 +1,161 @@
+"""Annotations as ActivityNet JSON: ``{"database": {NAME: {"subset", "duration", "annotations": [...]}}}``.
+
+The format of ActivityNet 1.2 and 1.3, and of the ``gt.json`` files that the field derives from it for
+THUMOS14, GTEA and BEOID. Segments are seconds, as numbers or as strings.
+
+What the format has no place for is written under keys of our own, so that a file that we write holds
+everything: ``classes`` beside ``database`` (the order of classes; without it they are sorted by name), and in
+a video ``labels`` (where the video-level label is not the set of annotated classes), ``points`` and
+``ignored``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from weaktal.core import Annotations, InputError, Instances, Points, Video, write_text
+from weaktal.formats.reading import PathLike, class_place, kind, number, read_mapping
+
+
+def looks_like(document: object) -> bool:
+    """Whether a JSON document holds annotations."""
+    return isinstance(document, dict) and ("database" in document or _is_database(document))
+
+
+def _is_database(document: dict[str, Any]) -> bool:
+    """Some files are the database itself, without the object around it."""
+    return bool(document) and all(isinstance(v, dict) and "annotations" in v for v in document.values())
+
+
+def read(path: PathLike) -> Annotations:
+    """Annotations of a file; videos in file order.
+
+    Raises:
+        InputError: anything that is not as the format says, with the place.
+    """
+    return parse(read_mapping(path), path)
+
+
+def parse(document: dict[str, Any], path: PathLike) -> Annotations:
+    """Annotations of a JSON document; `path` is for messages."""
+    database = document.get("database", document if _is_database(document) else None)
+    if not isinstance(database, dict):
+        raise InputError(
+            "no ActivityNet annotations",
+            file=path,
+            found="the keys " + ", ".join(map(repr, list(document)[:5])) if document else "an empty object",
+            expected="an object 'database' with one entry per video",
+            hint="these are detections" if "results" in document else None,
+        )
+    for name, entry in database.items():
+        if not isinstance(entry, dict):
+            raise InputError("expected an object", file=path, field=f"database.{name}", found=kind(entry))
+        for key in ("annotations", "points", "labels", "ignored"):
+            rows = entry.get(key, [])
+            if isinstance(rows, list) and (
+                key in ("labels", "ignored") or all(isinstance(row, dict) for row in rows)
+            ):
+                continue
+            raise InputError(
+                "expected a list of objects",
+                file=path,
+                field=f"database.{name}.{key}",
+                found=kind(rows),
+            )
+    listed = document.get("classes")
+    if listed is None:
+        names = [row.get("label") for v in database.values() for row in _labelled(v)]
+        names += [label for v in database.values() for label in v.get("labels", ())]
+        listed = sorted({name for name in names if isinstance(name, str)})
+    if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
+        raise InputError("class names must be strings", file=path, found=kind(listed))
+    classes = {name: i for i, name in enumerate(listed)}
+    return Annotations.of(listed, (_video(name, v, classes, path) for name, v in database.items()))
+
+
+def _labelled(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*entry.get("annotations", ()), *entry.get("points", ())]
+
+
+def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: PathLike) -> Video:
+    where = f"database.{name}"
+
+    def optional(key: str) -> float | None:
+        value = entry.get(key)
+        return None if value is None else number(value, file=path, field=f"{where}.{key}")
+
+    def label(row: dict[str, Any], field: str) -> int:
+        if "label" not in row:
+            raise InputError("no 'label'", file=path, field=field, found=kind(row))
+        return class_place(row["label"], classes, file=path, field=field)
+
+    def pair(value: object, field: str) -> tuple[float, float]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise InputError(
+                "expected a segment", file=path, field=field, found=kind(value), expected="[start, end]"
+            )
+        start, end = (number(x, file=path, field=field) for x in value)
+        if end < start:
+            raise InputError("a segment ends before it starts", file=path, field=field, found=kind(value))
+        return start, end
+
+    rows = entry.get("annotations", [])
+    spans = [pair(r.get("segment"), f"{where}.annotations[{i}].segment") for i, r in enumerate(rows)]
+    labels = [label(r, f"{where}.annotations[{i}]") for i, r in enumerate(rows)]
+    points = entry.get("points")
+    tags = entry.get("labels")
+    subset = entry.get("subset")
+    return Video(
+        name=name,
+        subset=None if subset is None else str(subset),
+        duration=optional("duration"),
+        fps=optional("fps"),
+        instances=Instances(
+            np.array([s for s, _ in spans]), np.array([e for _, e in spans]), np.array(labels)
+        ),
+        points=None
+        if points is None
+        else Points(
+            np.array(
+                [number(p.get("time"), file=path, field=f"{where}.points[{i}]") for i, p in enumerate(points)]
+            ),
+            np.array([label(p, f"{where}.points[{i}]") for i, p in enumerate(points)]),
+        ),
+        labels=tuple(labels)
+        if tags is None
+        else tuple(class_place(c, classes, file=path, field=f"{where}.labels") for c in tags),
+        ignored=np.array([pair(s, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored", []))]),
+    )
+
+
+def write(annotations: Annotations, path: PathLike) -> None:
+    """Write annotations, one video a line; reading them back gives an equal object."""
+    names = annotations.classes
+    lines = []
+    for video in annotations:
+        it = video.instances
+        entry: dict[str, Any] = {}
+        for key in ("subset", "duration", "fps"):
+            if (value := getattr(video, key)) is not None:
+                entry[key] = value
+        entry["annotations"] = [
+            {"segment": [start, end], "label": names[c]}
+            for start, end, c in zip(it.start.tolist(), it.end.tolist(), it.label.tolist(), strict=True)
+        ]
+        if set(video.labels) != set(it.label.tolist()):
+            entry["labels"] = [names[c] for c in video.labels]
+        if video.points is not None:
+            entry["points"] = [
+                {"time": t, "label": names[c]}
+                for t, c in zip(video.points.time.tolist(), video.points.label.tolist(), strict=True)
+            ]
+        if len(video.ignored):
+            entry["ignored"] = video.ignored.tolist()
+        lines.append(f"{json.dumps(video.name)}: {json.dumps(entry)}")
+    head = (
+        f'{{"version": "weaktal 1", "taxonomy": [], "classes": {json.dumps(list(names))},\n"database": {{\n'
+    )
+    write_text(path, head + ",\n".join(lines) + "\n}}\n")
