@@ -1,0 +1,642 @@
+"""SAL: second-order video semantics and adaptive actionness (Neural Networks 182, 2025).
+
+A video-level (second-order) descriptor of the embedded sequence is classified and given back to every snippet
+in proportion to its actionness; two streams (RGB and flow) learn that actionness from top-k pseudo labels,
+weighted by how sure the classifier is of each snippet. Specification: docs/methods/sal.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
+from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
+from weaktal.localize.nms import nms, soft_nms_once
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+
+Sampling = Literal["thumos14", "activitynet"]
+IntArray = NDArray[np.int64]
+
+
+class SALConfig(MethodConfig):
+    """Configuration of SAL; the defaults are those of the published THUMOS14 training script.
+
+    The published ActivityNet code is another variant of the same method: see the recipes activitynet12 and
+    activitynet13.
+
+    Attributes:
+        hidden: width H of the three embeddings; the bilinear classifiers have H² inputs.
+        kernel: length of the temporal convolution of the joint embedding, odd.
+        dropout: probability, after each embedding.
+        rgb_share: λ, share of RGB in the fused actionness.
+        pool_power: the bilinear pooling divides Z Zᵀ by T to this power. Published: 2 in place of a mean's 1;
+            with the 1e-5 under the square root the descriptor then depends on T.
+
+        segments: T, snippets sampled from a video.
+        sampling: how. "thumos14": always T snippets, short videos repeat theirs. "activitynet": a video of
+            fewer snippets keeps its own at test (two copies of a single one), and repeats random ones in
+            training.
+
+        class_divisor: a class is represented by its T // this best snippets, in training and for the video
+            score (at least one; the published ActivityNet code takes none of fewer than four snippets, which
+            gives NaN).
+        select_by: in training those snippets are best by the fused activation, or by the raw "cas"; for the
+            video score by the fused activation always.
+        background_divisor: the same for the background loss.
+        positive_divisor, positive_extra: the T // divisor + extra snippets of largest actionness are pseudo
+            positives. The extra is an absolute count: the published 17 belongs to T = 750, and ActivityNet's
+            rule (no divisor, 40) to T = 50. No more than T.
+        confident_divisor: pseudo positives must also be among the T // this snippets of largest summed class
+            activation; None for no such condition.
+        gce_q: q of the generalised cross-entropy.
+        mask_momentum: of the running statistics of the adaptive mask.
+        mask_divisor: d in the mask exp(-min(r - mean, 0)² / (d · variance)), r a snippet's class confidence.
+        background_weight, consistency_weight, semantic_weight: of these losses; the others have 1.
+
+        lr, weight_decay: of Adam (L2 regularisation in the gradient, not decoupled).
+        batch_size: videos per step.
+        drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
+            itself.
+        epochs: passes over the training videos.
+        steps: number of optimizer steps in place of `epochs`.
+
+        fusion: weights of softmax(cas), RGB and flow actionness in the fused activation.
+        video_mix: β, share of the pooled activation in the video score, the rest is the bilinear score.
+        class_threshold: classes with at least this probability are localized; without any, the best one.
+        upscale: points per snippet of the activation curves.
+        thresholds: at which curves are cut.
+        margin: outer margin of the outer-inner contrast, as a share of the segment. 0.2 is what the published
+            code uses: its option `gamma` is passed by position and lands here.
+        class_weight: γ, weight of the class probability in a segment's score; always 0.2 in the published
+            code, whatever the option says.
+        drop_lone_first: ignore a threshold that only the first point of a curve passes (a truth test of an
+            index array in the published code).
+        clamp: limit up-sampled curves to the range of their snippets. The published curves go on along the
+            last slope after the last snippet, and may leave [0, 1].
+        nms_threshold: IoU from which a worse segment of the same class is suppressed.
+        soft_nms: suppressed segments stay, with a lowered score. Published: off by default, on in the script.
+        soft_nms_alpha: width of that decay.
+        plus_one: count one second more in lengths and intersections of the IoU, as published; short
+            neighbouring segments then overlap.
+    """
+
+    hidden: int = Field(512, ge=1)
+    kernel: int = Field(3, ge=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    rgb_share: float = Field(0.1, ge=0, le=1)
+    pool_power: Literal[1, 2] = 2
+
+    segments: int = Field(750, ge=1)
+    sampling: Sampling = "thumos14"
+
+    class_divisor: int = Field(8, ge=1)
+    select_by: Literal["fused", "cas"] = "fused"
+    background_divisor: int = Field(8, ge=1)
+    positive_divisor: int | None = Field(8, ge=1)
+    positive_extra: int = Field(17, ge=0)
+    confident_divisor: int | None = Field(2, ge=1)
+    gce_q: float = Field(0.5, gt=0, le=1)
+    mask_momentum: float = Field(0.7, ge=0, lt=1)
+    mask_divisor: float = Field(0.5, gt=0)
+    background_weight: float = Field(10.0, ge=0)
+    consistency_weight: float = Field(5.0, ge=0)
+    semantic_weight: float = Field(3.0, ge=0)
+
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    batch_size: int = Field(2, ge=1)
+    drop_last: bool = False
+    epochs: int = Field(100, ge=1)
+    steps: int | None = Field(None, ge=1)
+
+    fusion: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    video_mix: float = Field(0.35, ge=0, le=1)
+    class_threshold: float = Field(0.25, ge=0, le=1)
+    upscale: int = Field(24, ge=1)
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    margin: float = Field(0.2, ge=0)
+    class_weight: float = Field(0.2, ge=0)
+    drop_lone_first: bool = True
+    clamp: bool = False
+    nms_threshold: float = Field(0.4, ge=0, le=1)
+    soft_nms: bool = True
+    soft_nms_alpha: float = Field(0.3, gt=0)
+    plus_one: bool = True
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("the kernel must be odd to keep the length of a sequence")
+        return kernel
+
+    @field_validator("thresholds")
+    @classmethod
+    def _positive(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
+        if not thresholds or min(thresholds) <= 0:
+            raise ValueError("thresholds must be positive, and at least one")
+        return thresholds
+
+    @field_validator("fusion")
+    @classmethod
+    def _some_weight(cls, fusion: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(fusion) < 0 or sum(fusion) <= 0:
+            raise ValueError("fusion weights must be non-negative and not all zero")
+        return fusion
+
+
+# ---------------------------------------------------------------------------------------------- sampling
+
+
+def scoring_rows(lengths: IntArray, segments: int, sampling: Sampling) -> tuple[IntArray, IntArray]:
+    """Snippets that are looked at in testing.
+
+    Args:
+        lengths: (B,) snippets per video, at least one each.
+        segments: T.
+        sampling: the rule, see `SALConfig`.
+
+    Returns:
+        rows (B, S), and how many of them count, (B,); rows after those repeat the video's last snippet.
+    """
+    count = np.full_like(lengths, segments)
+    if sampling == "activitynet":
+        count = np.where(lengths <= segments, np.maximum(lengths, 2), segments)
+    place = np.arange(count.max())
+    rows = place * lengths[:, None] // count[:, None]
+    return np.minimum(rows, lengths[:, None] - 1), count
+
+
+def training_rows(
+    lengths: IntArray, segments: int, sampling: Sampling, rng: np.random.Generator | np.random.RandomState
+) -> IntArray:
+    """Snippets of one training step: (B, T), random around evenly spaced ones, in temporal order.
+
+    Given the legacy `numpy.random.RandomState`, a video gets the very draws of the published code.
+    """
+    draw = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
+    out = np.empty((len(lengths), segments), np.int64)
+    for row, length in zip(out, lengths.tolist(), strict=True):
+        low = np.arange(segments) * length // segments
+        if length == segments:
+            row[:] = low
+        elif sampling == "thumos14":
+            row[:] = draw(low, np.append(low[1:], length - 1) + 1)
+        elif length < segments:
+            row[:] = np.sort(draw(0, length, segments))
+        else:
+            # the last one starts from where its predecessor was drawn, not from its own bin
+            row[:-1] = draw(low[:-1], low[1:] + 1)
+            row[-1] = draw(row[-2] if segments > 1 else 0, length)
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- network
+
+
+class Outputs(NamedTuple):
+    """What the network says about a batch.
+
+    Attributes:
+        cas: (B, T, C) class activation sequence, unbounded.
+        flow, rgb: (B, T) actionness of the two streams, in [0, 1].
+        actionness: (B, T) both, fused.
+        semantic: (1, B, C) class scores of the second-order descriptor; in training (3, B, C): joint
+            embedding, flow, RGB.
+        mixed: in training (2, B, T), flow and RGB actionness of every video added to its predecessor.
+    """
+
+    cas: Tensor
+    flow: Tensor
+    rgb: Tensor
+    actionness: Tensor
+    semantic: Tensor
+    mixed: Tensor | None
+
+    @property
+    def background_cas(self) -> Tensor:
+        """(B, T, C), the activation weighted by 1 - actionness."""
+        return (1 - self.actionness)[..., None] * self.cas
+
+
+def bilinear_descriptor(embedding: Tensor, scale: Tensor | float) -> Tensor:
+    """Second-order descriptor of a sequence: signed square roots of Z Zᵀ / scale, normalised.
+
+    Args:
+        embedding: (..., H, T), zero at padding.
+        scale: number, or a tensor that broadcasts against (..., 1, 1).
+
+    Returns:
+        (..., H²), rows of unit length. As a matrix it is symmetric.
+    """
+    pooled = embedding @ embedding.transpose(-1, -2) / scale
+    root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
+    return F.normalize(root.flatten(-2), dim=-1)
+
+
+class AdaptiveMask(nn.Module):
+    """How much a snippet counts: a Gaussian of its class confidence below the running mean, else one.
+
+    Buffers: running `mean` and `variance` of the confidence (a snippet's largest class probability), and
+    `prior`, the running mean of the class probabilities, part of the published state that no loss uses.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    prior: Tensor
+
+    def __init__(self, classes: int, momentum: float, divisor: float) -> None:
+        super().__init__()
+        self.momentum, self.divisor = momentum, divisor
+        self.register_buffer("mean", torch.tensor(1 / classes))
+        self.register_buffer("variance", torch.tensor(1.0))
+        self.register_buffer("prior", torch.full((classes,), 1 / classes))
+
+    @torch.no_grad()
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Update the statistics with class probabilities (..., C), then weigh the snippets: (...)."""
+        confidence = probabilities.amax(dim=-1)
+        variance = confidence.var() if confidence.numel() > 1 else torch.zeros_like(self.variance)
+        keep = 1 - self.momentum
+        self.prior.lerp_(probabilities.flatten(0, -2).mean(dim=0), keep)
+        self.mean.lerp_(confidence.mean(), keep)
+        self.variance.lerp_(variance, keep)
+        below = (confidence - self.mean).clamp(max=0)
+        return torch.exp(-below.square() / (self.divisor * self.variance).clamp(min=1e-12))
+
+
+# ----------------------------------------------------------------------------------------------- losses
+
+
+def label_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of class scores (B, C) with normalised multi-hot labels (B, C)."""
+    target = labels / labels.sum(dim=1, keepdim=True).clamp(min=1) + 1e-10
+    return -(target * F.log_softmax(scores, dim=1)).sum(dim=1).mean()
+
+
+def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: float) -> Tensor:
+    """Masked generalised cross-entropy, balanced between positive and negative snippets of each video.
+
+    Args:
+        scores: (..., B, T) probabilities.
+        target: (..., B, T), 0 or 1.
+        mask: (..., B, T) weights.
+        q: 1 gives the mean absolute error, towards 0 the cross-entropy.
+
+    Returns:
+        (...), means over videos.
+    """
+    positive, negative = target * mask, (1 - target) * mask
+    risk_positive = (1 - (scores + 1e-7) ** q) / q
+    risk_negative = (1 - (1 - scores + 1e-7) ** q) / q
+    return (
+        (positive * risk_positive).sum(-1) / (positive.sum(-1) + 1e-7)
+        + (negative * risk_negative).sum(-1) / (negative.sum(-1) + 1e-7)
+    ).mean(-1)
+
+
+def pooled_at(cas: Tensor, rank_by: Tensor, k: int) -> Tensor:
+    """Mean of `cas` (B, T, C) over the `k` snippets of largest `rank_by` (B, T, C), per class: (B, C)."""
+    best = rank_by.detach().topk(k, dim=1, sorted=False).indices
+    return cas.gather(1, best).mean(dim=1)
+
+
+def _indicator(values: Tensor, k: int) -> Tensor:
+    """(B, T), 1 at the `k` largest values of each row."""
+    return torch.zeros_like(values).scatter_(1, values.topk(k, dim=1, sorted=False).indices, 1.0)
+
+
+# ----------------------------------------------------------------------------------------------- method
+
+
+class SAL(SnippetMethod):
+    """SAL for `dim` features per snippet, of which the first half is RGB and the second half is flow."""
+
+    name: ClassVar[str] = "sal"
+    supervision: ClassVar[Literal["video", "point"]] = "video"
+    Config: ClassVar[type[MethodConfig]] = SALConfig
+    config: SALConfig
+
+    def __init__(self, config: SALConfig, *, dim: int, classes: Sequence[str]) -> None:
+        super().__init__(config, dim=dim, classes=classes)
+        if dim % 2:
+            raise InputError(
+                "SAL needs two streams of equal size, RGB and flow", field="dim", found=dim, expected="even"
+            )
+        hidden = config.hidden
+        # the layout of the official checkpoints: convolutions at index 0 of a sequence
+        self.encoder = nn.Sequential(nn.Conv1d(dim, hidden, config.kernel, padding=config.kernel // 2))
+        self.action_rgb = nn.Sequential(nn.Conv1d(dim // 2, hidden, 3, padding=1))
+        self.action_flow = nn.Sequential(nn.Conv1d(dim // 2, hidden, 3, padding=1))
+        self.cls = nn.Sequential(nn.Conv1d(hidden, len(classes), 1))
+        self.cls_rgb = nn.Sequential(nn.Conv1d(hidden, 1, 1))
+        self.cls_flow = nn.Sequential(nn.Conv1d(hidden, 1, 1))
+        self.fc = nn.Linear(hidden**2, len(classes))
+        self.fc1 = nn.Linear(hidden**2, hidden, device="meta").to_empty(device="cpu")
+        nn.init.kaiming_normal_(self.fc1.weight)
+        nn.init.zeros_(self.fc1.bias)
+        self.mask = AdaptiveMask(len(classes), config.mask_momentum, config.mask_divisor)
+
+    # ------------------------------------------------------------------------------------- network
+
+    def _embedding(self, before: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
+        out = F.dropout(F.relu(before + bias[:, None]), self.config.dropout, self.training)
+        return out if valid is None else out * valid
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
+        """Scores of snippets and videos.
+
+        Args:
+            features: (B, T, D).
+            lengths: (B,) number of snippets that count; those after are padding. Default: all.
+            extras: add what only the losses need, see `Outputs`. Not with padding.
+        """
+        t = features.shape[1]
+        scale: Tensor | float = float(t) ** self.config.pool_power
+        valid = None
+        if lengths is not None and int(lengths.min()) < t:
+            inside = torch.arange(t, device=lengths.device) < lengths[:, None]
+            features = features * inside[..., None]
+            valid = inside[:, None].to(features.dtype)
+            scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
+        x = features.transpose(1, 2)
+
+        actionness, mixed, embeddings = [], [], []
+        for stream, conv, head in (
+            (x[:, self.dim // 2 :], self.action_flow, self.cls_flow),
+            (x[:, : self.dim // 2], self.action_rgb, self.cls_rgb),
+        ):
+            (kernel, kernel_bias), (weight, bias) = conv.parameters(), head.parameters()
+            before = F.conv1d(stream, kernel, padding=1)
+            embedded = self._embedding(before, kernel_bias, valid)
+            embeddings.append(embedded)
+            actionness.append(torch.sigmoid((weight[:, :, 0] @ embedded).squeeze(1) + bias))
+            if extras:
+                # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
+                summed = self._embedding(before + before.roll(1, 0), kernel_bias, valid)
+                mixed.append(torch.sigmoid((weight[:, :, 0] @ summed).squeeze(1) + bias))
+        flow, rgb = actionness
+        fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
+
+        kernel, kernel_bias = self.encoder.parameters()
+        joint = self._embedding(F.conv1d(x, kernel, padding=self.config.kernel // 2), kernel_bias, valid)
+        descriptor = bilinear_descriptor(torch.stack([joint, *embeddings] if extras else [joint]), scale)
+        video = self.fc1(descriptor[0])
+        weight, bias = self.cls.parameters()
+        # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
+        enrichment = (video @ weight[:, :, 0].T)[:, :, None] * fused[:, None]
+        cas = weight[:, :, 0] @ joint + bias[:, None] + enrichment
+        return Outputs(
+            cas.transpose(1, 2),
+            flow,
+            rgb,
+            fused,
+            self.fc(descriptor),
+            torch.stack(mixed) if extras else None,
+        )
+
+    def fused_activation(self, out: Outputs) -> Tensor:
+        """(B, T, C): class probability and the actionness of both streams, averaged by `config.fusion`."""
+        w_cas, w_rgb, w_flow = self.config.fusion
+        action = w_rgb * out.rgb + w_flow * out.flow
+        return (w_cas * out.cas.softmax(dim=-1) + action[..., None]) / sum(self.config.fusion)
+
+    # ------------------------------------------------------------------------------------ training
+
+    def pseudo_labels(self, out: Outputs) -> Tensor:
+        """(B, T), 1 at the snippets that count as action."""
+        c, t = self.config, out.cas.shape[1]
+        share = t // c.positive_divisor if c.positive_divisor else 0
+        labels = _indicator(out.actionness.detach(), min(t, max(1, share + c.positive_extra)))
+        if c.confident_divisor:
+            activation = out.cas.detach().relu().sum(dim=-1)
+            labels = labels * _indicator(activation, max(1, t // c.confident_divisor))
+        return labels
+
+    def losses(self, out: Outputs, labels: Tensor) -> dict[str, Tensor]:
+        """Loss terms, unweighted, and their weighted sum "total"; moves the statistics of the mask.
+
+        Args:
+            out: of `forward` with extras.
+            labels: (B, C), 0 or 1.
+        """
+        c, t = self.config, out.cas.shape[1]
+        if out.mixed is None:
+            raise ValueError("the losses need forward(..., extras=True)")
+        rank_by = out.cas if c.select_by == "cas" else self.fused_activation(out)
+        top = pooled_at(out.cas, rank_by, max(1, t // c.class_divisor))
+
+        background = out.background_cas
+        k = max(1, t // c.background_divisor)
+        top_background = pooled_at(background, background.softmax(dim=-1), k)
+        classes = top.shape[1]
+        # Kullback-Leibler divergence from the uniform distribution
+        to_uniform = -(F.log_softmax(top_background, dim=1) + np.log(classes)).mean(dim=1).mean()
+
+        with torch.no_grad():
+            positive = self.pseudo_labels(out)
+            mask = self.mask(out.cas.softmax(dim=-1))
+            target = torch.stack([positive, positive, *[torch.maximum(positive, positive.roll(1, 0))] * 2])
+            weight = torch.stack([mask, mask, *[(mask + mask.roll(1, 0)) / 2] * 2])
+        scores = torch.cat([torch.stack([out.flow, out.rgb]), out.mixed])
+        flow, rgb, mixed_flow, mixed_rgb = generalized_cross_entropy(scores, target, weight, c.gce_q)
+
+        terms = {
+            "mil": label_cross_entropy(top, labels),
+            "background": to_uniform,
+            "actionness": flow + rgb,
+            "mixing": mixed_flow + mixed_rgb,
+            "consistency": F.mse_loss(out.rgb, out.flow),
+            "semantic": sum((label_cross_entropy(s, labels) for s in out.semantic), start=top.new_zeros(())),
+        }
+        total = (
+            terms["mil"]
+            + terms["actionness"]
+            + terms["mixing"]
+            + c.background_weight * terms["background"]
+            + c.consistency_weight * terms["consistency"]
+            + c.semantic_weight * terms["semantic"]
+        )
+        return {"total": total, **terms}
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        return self.losses(self(batch.features, extras=True), batch.labels)
+
+    def stages(self, data: TrainingData) -> Sequence[Stage]:
+        c = self.config
+        epoch = data.steps_per_epoch(c.batch_size, drop_last=c.drop_last)
+        return [Stage("train", c.steps or c.epochs * epoch, epoch)]
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        c = self.config
+        # 134 million weights of fc1: one fused pass instead of one pass per arithmetic operation
+        return torch.optim.Adam(self.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
+
+    def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
+        c = self.config
+        video = data.shuffled(step, c.batch_size, drop_last=c.drop_last)
+        rows = training_rows(data.bank.lengths[video], c.segments, c.sampling, data.rng(stage, step))
+        return Batch(
+            data.bank.rows(video, rows),
+            torch.full((len(video),), c.segments, device=data.bank.data.device),
+            data.labels[torch.from_numpy(video)],
+            tuple(data.bank.names[v] for v in video),
+            tuple(data.bank.axes[v].resampled(c.segments) for v in video),
+        )
+
+    # ---------------------------------------------------------------------------------- localization
+
+    def score(self, batch: Batch) -> list[SnippetScores]:
+        """Fused activation (as `cas`), fused actionness and class probabilities of whole videos."""
+        c = self.config
+        rows, count = scoring_rows(batch.lengths.cpu().numpy(), c.segments, c.sampling)
+        index = torch.from_numpy(rows).to(batch.features.device)
+        lengths = torch.from_numpy(count).to(index.device)
+        out = self(batch.features.gather(1, index[..., None].expand(-1, -1, self.dim)), lengths)
+        return self.scores_of(out, lengths, batch.names, batch.axes)
+
+    def scores_of(
+        self, out: Outputs, lengths: Tensor, names: Sequence[str], axes: Sequence[TimeAxis]
+    ) -> list[SnippetScores]:
+        """What localization needs of outputs (B, T, ...) of which `lengths` (B,) snippets count."""
+        c = self.config
+        fused = self.fused_activation(out)
+        k = (lengths // c.class_divisor).clamp(min=1)
+        inside = (torch.arange(fused.shape[1], device=lengths.device) < lengths[:, None])[..., None]
+        # sorted, so that the first k[b] are the best ones of video b
+        best = fused.masked_fill(~inside, -torch.inf).topk(int(k.max()), dim=1).indices
+        use = torch.arange(best.shape[1], device=k.device)[None, :, None] < k[:, None, None]
+        pooled = (out.cas.gather(1, best) * use).sum(dim=1) / k[:, None]
+        video = (c.video_mix * pooled + (1 - c.video_mix) * out.semantic[0]).softmax(dim=-1)
+        return [
+            SnippetScores(name, cas[:n].numpy(), foreground[:n].numpy(), scores.numpy(), axis.resampled(n))
+            for name, cas, foreground, scores, n, axis in zip(
+                names, fused.cpu(), out.actionness.cpu(), video.cpu(), lengths.tolist(), axes, strict=True
+            )
+        ]
+
+    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
+        c = self.config
+        names = tuple(s.video for s in scores)
+        parts = [Detections.empty(names, self.classes)]
+        order = sorted(range(len(scores)), key=lambda i: scores[i].axis.length)
+        for length, same in groupby(order, key=lambda i: scores[i].axis.length):
+            members = list(same)
+            # as many curves at once as fit into a few ten megabytes
+            room = max(1, 2_000_000 // (length * c.upscale))
+            parts.extend(
+                self._localize([scores[i] for i in chunk], np.array(chunk), names)
+                for chunk in (members[i : i + room] for i in range(0, len(members), room))
+            )
+        video = np.concatenate([p.video for p in parts])
+        by_video = np.argsort(video, kind="stable")
+        start, end, label, score = (
+            np.concatenate([getattr(p, column) for p in parts])[by_video]
+            for column in ("start", "end", "label", "score")
+        )
+        return Detections(names, self.classes, video[by_video], start, end, label, score)
+
+    def _localize(
+        self, scores: Sequence[SnippetScores], index: IntArray, names: tuple[str, ...]
+    ) -> Detections:
+        """Detections in videos of equally many snippets."""
+        c = self.config
+        probability = np.stack([s.video_scores for s in scores])
+        chosen = probability >= c.class_threshold
+        best = probability == probability.max(axis=1, keepdims=True)
+        best &= np.cumsum(best, axis=1) == 1  # the first of equals
+        video, label = np.nonzero(np.where(chosen.any(axis=1, keepdims=True), chosen, best))
+        snippets = np.stack([s.cas for s in scores])[video, :, label]
+        curves = upsample(snippets, c.upscale)
+        if c.clamp:
+            curves = np.clip(curves, snippets.min(1, keepdims=True), snippets.max(1, keepdims=True))
+        runs = find_runs(curves, c.thresholds, drop_lone_first=c.drop_lone_first)
+        score = outer_inner_contrast(curves, runs, c.margin)
+        score += c.class_weight * probability[video, label].astype(np.float64)[runs.curve]
+        start, end = np.empty(len(runs)), np.empty(len(runs))
+        for v, s in enumerate(scores):
+            of_video = video[runs.curve] == v
+            fine = s.axis.resampled(s.axis.length * c.upscale)
+            start[of_video], end[of_video] = (
+                fine.seconds_at(runs.start[of_video]),
+                fine.seconds_at(runs.end[of_video]),
+            )
+        if c.soft_nms:
+            rows, score = soft_nms_once(
+                start,
+                end,
+                score,
+                c.nms_threshold,
+                c.soft_nms_alpha,
+                plus_one=c.plus_one,
+                group=runs.curve,
+            )
+        else:
+            rows = nms(start, end, score, c.nms_threshold, plus_one=c.plus_one, group=runs.curve)
+            score = score[rows]
+        curve = runs.curve[rows]
+        return Detections(
+            names, self.classes, index[video[curve]], start[rows], end[rows], label[curve], score
+        )
+
+    # ---------------------------------------------------------------------------- official weights
+
+    @classmethod
+    def from_published(
+        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
+    ) -> Self:
+        """SAL with official weights of either repository; sizes come from the weights.
+
+        Args:
+            state_dict: by official names, also with a leading "module."; ActivityNet's `base_module` is
+                `encoder` here.
+            classes: class names in the order of the weights; default "0", "1", ...
+            config: further fields of `SALConfig`. Of an ActivityNet model give those of its recipe.
+
+        Raises:
+            InputError: a weight is missing, unknown, or of a shape that does not fit.
+        """
+        weights = {
+            re.sub(r"^base_module\.", "encoder.", re.sub(r"^module\.", "", name)): torch.as_tensor(value)
+            for name, value in state_dict.items()
+        }
+        shape = {name: tuple(value.shape) for name, value in weights.items()}
+        sizes = {"encoder.0.weight": 3, "cls.0.weight": 3}
+        for name, axes in sizes.items():
+            if len(shape.get(name, ())) != axes:
+                raise InputError(
+                    "not the weights of SAL", field=name, found=shape.get(name), expected=f"{axes} axes"
+                )
+        hidden, dim, kernel = shape["encoder.0.weight"]
+        count = shape["cls.0.weight"][0]
+        names = tuple(map(str, range(count))) if classes is None else tuple(classes)
+        if len(names) != count:
+            raise InputError("class names do not fit the weights", found=len(names), expected=count)
+        method = cls(SALConfig(**{"hidden": hidden, "kernel": kernel, **config}), dim=dim, classes=names)
+        own = dict(method.named_parameters())
+        if weights.keys() != own.keys():
+            raise InputError(
+                "not the weights of SAL",
+                found="unknown " + (", ".join(sorted(weights.keys() - own.keys())) or "none"),
+                expected="also " + (", ".join(sorted(own.keys() - weights.keys())) or "nothing"),
+            )
+        for name, parameter in own.items():
+            if shape[name] != tuple(parameter.shape):
+                raise InputError(
+                    "a weight has the wrong shape",
+                    field=name,
+                    found=shape[name],
+                    expected=tuple(parameter.shape),
+                )
+            parameter.data.copy_(weights[name])
+        return method
