@@ -21,7 +21,7 @@ ROOMS = {
     "nn": set(),
     "dataset": {"core", "formats", "features"},
     "methods": {"core", "nn", "localize", "features"},
-    "train": {"core", "features", "methods", "dataset"},
+    "train": {"core", "features", "methods", "nn", "dataset"},
     "report": {"core", "evaluate"},
     "demo": {"core", "features"},
 }

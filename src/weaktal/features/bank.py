@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,12 +24,31 @@ class FeatureBank:
         data: (N, D) float; in memory, on a GPU, or memory-mapped.
         offsets: (V + 1,) int64, NumPy.
         axes: a `TimeAxis` per video.
+        mapping: what `data` is memory-mapped from; None when it is in memory.
     """
 
     names: tuple[str, ...]
     data: Tensor
     offsets: NDArray[np.int64]
     axes: tuple[TimeAxis, ...]
+    mapping: mmap.mmap | None = None
+
+    @classmethod
+    def mapped(
+        cls,
+        names: Sequence[str],
+        path: str | Path,
+        offsets: NDArray[np.int64],
+        axes: Sequence[TimeAxis],
+        dim: int,
+    ) -> FeatureBank:
+        """From a file of float32 rows that stays on disk; only the snippets in use are in memory."""
+        with Path(path).open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        if hasattr(mmap, "MADV_RANDOM"):
+            mapping.madvise(mmap.MADV_RANDOM)
+        rows = np.frombuffer(mapping, np.float32, int(offsets[-1]) * dim).reshape(-1, dim)
+        return cls(tuple(names), torch.from_numpy(rows), offsets, tuple(axes), mapping)
 
     @classmethod
     def of(cls, names: Sequence[str], arrays: Sequence[NDArray[np.float32]], rate: float) -> FeatureBank:
@@ -53,13 +74,21 @@ class FeatureBank:
         return np.diff(self.offsets)
 
     def to(self, device: torch.device) -> FeatureBank:
+        """A copy in the memory of a device."""
         return FeatureBank(self.names, self.data.to(device), self.offsets, self.axes)
 
     def rows(self, video: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
         """Chosen snippets: `video` (B,) and `rows` (B, S) within each video give (B, S, D)."""
         index = torch.from_numpy(self.offsets[video][:, None] + rows)
         shape = (*rows.shape, self.dim)
-        return self.data.index_select(0, index.reshape(-1).to(self.data.device)).reshape(shape)
+        chosen = self.data.index_select(0, index.reshape(-1).to(self.data.device)).reshape(shape)
+        self._release()
+        return chosen
+
+    def _release(self) -> None:
+        """Let go of the mapped pages: they stay in the system's cache, not in this process' memory."""
+        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED)
 
     def interpolated(self, video: NDArray[np.int64], positions: NDArray[np.float64]) -> Tensor:
         """Linear interpolation between snippets, row ``i`` at position ``i``, continued outside of them.
@@ -82,4 +111,6 @@ class FeatureBank:
         """Whole videos, zero-padded to the longest: (B, T, D) features and (B,) int64 lengths."""
         parts = [self.data[self.offsets[v] : self.offsets[v + 1]] for v in video]
         lengths = torch.tensor([len(p) for p in parts], device=self.data.device)
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), lengths
+        batch = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        self._release()
+        return batch, lengths

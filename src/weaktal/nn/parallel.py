@@ -1,0 +1,225 @@
+"""Data-parallel training whose losses still see the whole batch.
+
+The losses of this field look across videos: pairs of videos, mix-up with a neighbour, running statistics,
+memories, batch normalisation. Averaging the losses of processes would change them. So every process holds
+the whole batch, runs the expensive part, the network, on its share of the rows only (`by_rows`), gathers the
+outputs of all processes, and computes the losses of the whole batch. Everything after the network is the
+same computation on every process; gradients flow back through the gather to the rows of each process and
+the loop sums them. The result is that of one process, to rounding. In one process `by_rows` is a plain call.
+
+The rule for gradients: every process back-propagates ``loss / processes`` and the loop sums gradients over
+processes. A parameter used outside `by_rows` is then counted once; `_Gather` multiplies by the number of
+processes, so that a parameter inside is counted once as well; `_Scatter` divides again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_paused = False
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """A stretch in which this process works alone, such as an evaluation on the first process only."""
+    global _paused
+    before, _paused = _paused, True
+    try:
+        yield
+    finally:
+        _paused = before
+
+
+def world_size() -> int:
+    """Processes that train together, 1 without `torch.distributed`."""
+    return 1 if _paused or not (dist.is_available() and dist.is_initialized()) else int(dist.get_world_size())
+
+
+def _shares(rows: int, parts: int) -> list[int]:
+    """Rows per process, as even as possible; none is empty when there are enough rows."""
+    return [rows // parts + (i < rows % parts) for i in range(parts)]
+
+
+def _all_gather_rows(x: Tensor, shares: list[int]) -> Tensor:
+    most = max(shares)
+    padded = x.new_zeros((most, *x.shape[1:]))
+    padded[: len(x)] = x
+    # gloo has no bool or half: their bytes travel
+    wire = padded.contiguous()
+    wire = wire.view(torch.uint8) if x.dtype in (torch.bool, torch.bfloat16, torch.float16) else wire
+    parts = [torch.empty_like(wire) for _ in shares]
+    dist.all_gather(parts, wire)
+    return torch.cat([p.view(x.dtype)[:n] for p, n in zip(parts, shares, strict=True)])
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shares: list[int]) -> Tensor:
+        ctx.shares = shares
+        return _all_gather_rows(x, shares)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        shares, rank = ctx.shares, dist.get_rank()
+        start = sum(shares[:rank])
+        return grads[0][start : start + shares[rank]] * len(shares), None
+
+
+class _Scatter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, shares: list[int]) -> Tensor:
+        ctx.shares = shares
+        start = sum(shares[: dist.get_rank()])
+        return x[start : start + shares[dist.get_rank()]].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return _all_gather_rows(grads[0].contiguous(), ctx.shares) / len(ctx.shares), None
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over processes; the gradient of the sum is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = x.clone()
+        dist.all_reduce(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        out = grads[0].clone()
+        dist.all_reduce(out)
+        return out
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any) -> Tensor:
+    out: Tensor = function.apply(*args)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _map(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A nested structure of tensors with every tensor changed."""
+    if isinstance(x, Tensor):
+        return change(x)
+    if isinstance(x, dict):
+        return {k: _map(v, change) for k, v in x.items()}
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*(_map(v, change) for v in x))
+    if isinstance(x, (list, tuple)):
+        return type(x)(_map(v, change) for v in x)
+    if is_dataclass(x) and not isinstance(x, type):
+        return replace(x, **{f.name: _map(getattr(x, f.name), change) for f in fields(x) if f.init})
+    return x
+
+
+def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
+    """Call a network on a batch; with several processes each takes its share of the rows.
+
+    Args:
+        function: row ``b`` of every output may depend on row ``b`` of `rows` only (batch normalisation
+            excepted: the loop makes it global). Every tensor it returns has the batch as its first axis.
+        rows: tensors with the batch as their first axis, or tuples, dicts, dataclasses of them; or None.
+        shared: passed on as they are.
+
+    Returns:
+        What `function` returns for the whole batch, on every process.
+    """
+    processes = world_size()
+    if processes == 1:
+        return function(*rows, **shared)
+    sizes: set[int] = set()
+
+    def note(x: Tensor) -> Tensor:
+        sizes.add(len(x))
+        return x
+
+    _map(rows, note)
+    if len(sizes) != 1:
+        raise ValueError(f"by_rows: first axes of different lengths: {sorted(sizes)}")
+    (batch,) = sizes
+    seed = int(torch.randint(2**62, ()))  # the same on every process
+    if batch < processes:  # too few to share out: every process does all, with the same random numbers
+        with paused():
+            return function(*rows, **shared)
+    shares = _shares(batch, processes)
+    mine = _map(rows, lambda x: _apply(_Scatter, x, shares) if x.requires_grad else _slice(x, shares))
+    with _random_stream(seed + dist.get_rank()):
+        out = function(*mine, **shared)
+    return _map(out, lambda x: _apply(_Gather, x, shares))
+
+
+def _slice(x: Tensor, shares: list[int]) -> Tensor:
+    start = sum(shares[: dist.get_rank()])
+    return x[start : start + shares[dist.get_rank()]]
+
+
+@contextmanager
+def _random_stream(seed: int) -> Iterator[None]:
+    """Random numbers of this process alone; afterwards all processes continue on the common stream."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+class GlobalBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation with the statistics of the rows of all processes (CPU and GPU).
+
+    Within `by_rows` only; the running statistics stay equal on all processes. Weighs every value equally, so
+    shares of unequal size are handled.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if world_size() == 1 or not self.training:
+            return super().forward(input)
+        axes = [0] if input.dim() == 2 else [0, 2]
+        shape = [1, -1] if input.dim() == 2 else [1, -1, 1]
+        x = input.float()
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        sums = _apply(_SumOverProcesses, torch.cat([x.sum(axes), count]))
+        n, mean = sums[-1], sums[:-1] / sums[-1]
+        centred = x - mean.view(shape)
+        variance = _apply(_SumOverProcesses, centred.square().sum(axes)) / n
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked.add_(1)
+                share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+                unbiased = variance * (n / (n - 1).clamp(min=1))
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+        out = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        result: Tensor = out.to(input.dtype)
+        return result
+
+
+def make_batch_norm_global(module: nn.Module) -> None:
+    """Let every `nn.BatchNorm1d` inside use the statistics of all processes, in place; names stay."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm1d:
+            child.__class__ = GlobalBatchNorm1d
+
+
+def sum_gradients(module: nn.Module) -> None:
+    """Sum the gradients of all parameters over processes, in few large messages."""
+    if world_size() == 1:
+        return
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            groups.setdefault((parameter.grad.dtype, parameter.grad.device), []).append(parameter.grad)
+    for grads in groups.values():
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))

@@ -1,0 +1,126 @@
+"""From a recipe and ``--set key=value`` to a method's typed configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from weaktal.core import InputError, did_you_mean
+from weaktal.methods import find_method
+from weaktal.methods.protocol import MethodConfig
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping.
+
+    Raises:
+        InputError: unreadable, not YAML (with the line), or not a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("cannot read this file", file=path, found=error) from error
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark else None
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError("this is not valid YAML", file=path, field=line, found=problem) from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
+        raise InputError("expected keys and values", file=path, found=type(found).__name__)
+    return found
+
+
+def recipes(method: str) -> dict[str, Path]:
+    """The recipes that come with the package for a method, by name."""
+    folder = Path(str(files("weaktal.recipes"))) / method
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """``key=value`` texts as a mapping; values are YAML.
+
+    >>> parse_settings(["learning_rate=3e-4", "tiou=[0.3, 0.5]", "soft=true"])
+    {'learning_rate': 0.0003, 'tiou': [0.3, 0.5], 'soft': True}
+    """
+    out: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip()):
+            raise InputError(
+                "cannot read this setting", field="--set", found=repr(text), expected="key=value"
+            )
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            parsed = value
+        if isinstance(parsed, str):  # YAML 1.1 takes 3e-4 for a text
+            try:
+                parsed = float(parsed)
+            except ValueError:
+                parsed = parsed.strip()
+        out[key.strip()] = parsed
+    return out
+
+
+def resolve_config(
+    method: str, recipe: str | None = None, settings: Mapping[str, Any] | None = None
+) -> MethodConfig:
+    """A method's configuration: its defaults, changed by a recipe, changed by settings.
+
+    Args:
+        method: name of a method.
+        recipe: name of a recipe of the package, or the path of a YAML file.
+        settings: single fields.
+
+    Raises:
+        InputError: unknown method, recipe or field (with the nearest known one), or a value out of range.
+    """
+    kind: type[MethodConfig] = find_method(method).Config  # type: ignore[attr-defined]
+    values: dict[str, Any] = {}
+    source: Path | None = None
+    if recipe is not None:
+        known = recipes(method)
+        source = known.get(recipe, Path(recipe))
+        if recipe not in known and not source.is_file():
+            raise InputError(
+                f"{method} has no such recipe",
+                found=repr(recipe),
+                expected="one of " + (", ".join(known) or "none") + ", or a YAML file",
+                hint=did_you_mean(recipe, known),
+            )
+        values = read_yaml(source)
+        _known(values, kind, source)
+    _known(settings or {}, kind, None)
+    return validated(kind, {**values, **(settings or {})}, source)
+
+
+def _known(values: Mapping[str, Any], kind: type[MethodConfig], file: Path | None) -> None:
+    for key in values:
+        if key not in kind.model_fields:
+            raise InputError(
+                "unknown setting",
+                file=file,
+                found=repr(key),
+                expected="one of " + ", ".join(kind.model_fields),
+                hint=did_you_mean(key, kind.model_fields),
+            )
+
+
+def validated(kind: type[MethodConfig], values: Mapping[str, Any], file: Path | None = None) -> MethodConfig:
+    """A configuration from plain values; pydantic's complaint becomes an `InputError`."""
+    _known(values, kind, file)
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"]) or None
+        raise InputError(first["msg"], file=file, field=field, found=repr(first.get("input"))) from error

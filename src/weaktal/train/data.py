@@ -1,0 +1,209 @@
+"""From a data set to banks of features: in memory, on a GPU, or memory-mapped when they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError
+from weaktal.features.bank import FeatureBank
+from weaktal.methods.protocol import TrainingData
+
+if TYPE_CHECKING:
+    from weaktal.dataset import Dataset
+    from weaktal.features.store import FeatureStore
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+UNITS |= {f"{u}i": 1024 ** (i + 1) for i, u in enumerate("kmgt")}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of a size such as "8GiB", "500 MB" or 1000.
+
+    >>> parse_size("1.5KiB"), parse_size("2GB")
+    (1536, 2000000000)
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", str(text).lower())
+    try:
+        assert match
+        return int(float(match[1]) * UNITS[match[2]])
+    except (AssertionError, KeyError, ValueError):
+        raise InputError("not a size of memory", found=repr(text), expected="such as 8GiB or 500MB") from None
+
+
+def available_memory() -> int:
+    """Bytes of memory that this machine and this process' control group leave free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        free = int(found[1]) * 1024 if found else free
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, max(0, int(text) - int(used.read_text())))
+    return free
+
+
+def feature_bank(
+    store: FeatureStore,
+    names: Sequence[str],
+    *,
+    max_memory: int | str | None = None,
+    scratch: str | Path | None = None,
+) -> FeatureBank:
+    """The features of some videos as one bank.
+
+    Args:
+        store: where they are.
+        names: which, in this order.
+        max_memory: bytes that the features may take; by default half of the free memory. Above it they are
+            packed into a file under `scratch` once and memory-mapped from there.
+        scratch: folder for that file.
+
+    Raises:
+        InputError: no video, or too little memory and no `scratch`.
+    """
+    if not names:
+        raise InputError("no video to work on")
+    lengths = np.array([store.length(n) for n in names], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    axes = tuple(store.axis(n) for n in names)
+    size = int(offsets[-1]) * store.dim * 4
+    limit = available_memory() // 2 if max_memory is None else parse_size(max_memory)
+    if size <= limit:
+        data = torch.empty((int(offsets[-1]), store.dim))
+        rows = data.numpy()
+        for name, a, b in zip(names, offsets, offsets[1:], strict=False):
+            rows[a:b] = store.load(name)
+        return FeatureBank(tuple(names), data, offsets, axes)
+    if scratch is None:
+        raise InputError(
+            "the features do not fit into the memory allowed",
+            found=f"{size / 2**30:.2f} GiB",
+            expected=f"at most {limit / 2**30:.2f} GiB",
+            hint="raise --max-memory or name a folder for a packed copy",
+        )
+    path = _packed(store, names, offsets, Path(scratch))
+    return FeatureBank.mapped(tuple(names), path, offsets, axes, store.dim)
+
+
+def _packed(store: FeatureStore, names: Sequence[str], offsets: np.ndarray, folder: Path) -> Path:
+    """A file of all rows, one after the other; made once and used again by a resumed run."""
+    about = [list(names), offsets.tolist(), store.dim, store.provenance]
+    key = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    path = folder / f"features-{key}.float32"
+    size = int(offsets[-1]) * store.dim * 4
+    if path.exists() and path.stat().st_size == size:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < size:
+        raise InputError(
+            "no room for a packed copy of the features", file=folder, expected=f"{size / 2**30:.2f} GiB free"
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            for name in names:
+                file.write(np.ascontiguousarray(store.load(name), dtype=np.float32).data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _with_features(
+    annotations: Annotations, store: FeatureStore, role: str, *, labelled: bool
+) -> Annotations:
+    """The videos that can be used; says how many cannot, and why."""
+    known = set(store.names)
+    missing = [v.name for v in annotations if v.name not in known]
+    bare = [v.name for v in annotations if labelled and v.name in known and not v.labels]
+    for names, why in ((missing, "no features"), (bare, "no label")):
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            warnings.warn(
+                f"{len(names)} of {len(annotations)} {role} videos have {why} and are left out: {shown}",
+                CoverageWarning,
+                stacklevel=3,
+            )
+    left_out = {*missing, *bare}
+    kept = annotations.where(lambda v: v.name not in left_out)
+    if not len(kept):
+        raise InputError(
+            f"no video of the subset {role!r} can be used", found=f"{len(missing)} without features"
+        )
+    return kept
+
+
+def training_data(
+    dataset: Dataset,
+    supervision: str,
+    *,
+    subset: str = "train",
+    seed: int = 0,
+    proposals: Detections | None = None,
+    max_memory: int | str | None = None,
+    scratch: str | Path | None = None,
+    only: Sequence[str] | None = None,
+) -> TrainingData:
+    """What training may see of a data set: features and weak labels of one subset.
+
+    Args:
+        dataset: see `weaktal.dataset.Dataset`.
+        supervision: "video" or "point", what the method learns from.
+        subset: role or name of the subset.
+        seed: of the run.
+        proposals: segments of a base locator, for proposal-level methods.
+        max_memory, scratch: see `feature_bank`.
+        only: of the subset, these videos alone (a fold of a cross-validation).
+
+    Raises:
+        InputError: no usable video, or no points where the method needs them.
+    """
+    annotations = dataset.subset(subset)
+    if only is not None:
+        keep = set(only)
+        annotations = annotations.where(lambda v: v.name in keep)
+    annotations = _with_features(annotations, dataset.store, subset, labelled=True)
+    weak = annotations.weak(supervision)
+    names = tuple(v.name for v in weak.videos)
+    bank = feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
+    return TrainingData(bank, weak, seed, proposals)
+
+
+def inference_bank(
+    dataset: Dataset,
+    subset: str = "test",
+    *,
+    max_memory: int | str | None = None,
+    scratch: str | Path | None = None,
+) -> FeatureBank:
+    """The features of the videos of a subset; of all videos where the data set has no annotations."""
+    if dataset.annotations is None:
+        names: Sequence[str] = dataset.store.names
+    else:
+        kept = _with_features(dataset.subset(subset), dataset.store, subset, labelled=False)
+        names = tuple(kept.videos)
+    return feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
+
+
+def at_device(data: TrainingData, device: torch.device, max_memory: int | str | None = None) -> TrainingData:
+    """The same data with its features on a GPU, where at least half of its free memory stays free."""
+    if device.type != "cuda" or data.bank.mapping is not None:
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    limit = free // 2 if max_memory is None else min(free // 2, parse_size(max_memory))
+    if data.bank.data.nbytes > limit:
+        return data
+    return replace(data, bank=data.bank.to(device))

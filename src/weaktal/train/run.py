@@ -1,0 +1,221 @@
+"""A run directory: everything about one training, complete enough to repeat it.
+
+::
+
+    RUN/config.yaml               method, every setting, data, seed, feature provenance, classes, versions
+    RUN/log.jsonl                 losses of every step, evaluations
+    RUN/checkpoints/{last,best}/  weights.safetensors, state.pt, meta.json
+    RUN/scores/, detections.json, metrics.json, report.html
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from weaktal.core import InputError, write_text
+from weaktal.methods import find_method
+from weaktal.methods.protocol import Method, MethodConfig
+from weaktal.train import checkpoint
+from weaktal.train.config import read_yaml, validated
+from weaktal.train.loop import seed_torch
+
+
+class TrainingSettings(BaseModel):
+    """How a method is trained, as far as it is not the method's own business."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "auto"
+    precision: str = "32-true"
+    compile: bool = False
+    choose: Literal["last", "best-on-test"] = "last"
+    evaluate_every: int | None = Field(default=None, ge=1)
+    protocol: str | None = None
+    max_memory: str | None = None
+
+
+class RunConfig(BaseModel):
+    """What ``config.yaml`` holds.
+
+    Attributes:
+        method: name on the command line.
+        recipe: name of the recipe that the settings came from, or None.
+        seed: of the run.
+        config: every field of the method's configuration.
+        dim: width of the features.
+        classes: class names in order.
+        data: the data set: "path", "name", "subset", "provenance" of the features, "proposals".
+        training: see `TrainingSettings`.
+        versions: of the software that made it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    recipe: str | None = None
+    seed: int = 0
+    config: dict[str, Any]
+    dim: int
+    classes: tuple[str, ...]
+    data: dict[str, Any] = {}
+    training: TrainingSettings = TrainingSettings()
+    versions: dict[str, str] = {}
+
+    @property
+    def method_config(self) -> MethodConfig:
+        """The method's typed configuration."""
+        kind: type[Method] = find_method(self.method)
+        return validated(kind.Config, self.config)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers."""
+    return {
+        "weaktal": version("weaktal"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pydantic": pydantic.VERSION,
+    }
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+        folder: where it is.
+        config: what ``config.yaml`` says.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig) -> None:
+        self.folder, self.config = folder, config
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        method: str,
+        config: MethodConfig,
+        *,
+        dim: int,
+        classes: Sequence[str],
+        seed: int = 0,
+        recipe: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        training: TrainingSettings | None = None,
+        resume: bool = False,
+    ) -> Run:
+        """A new run directory; with `resume`, the existing one if it was made with the same settings.
+
+        Raises:
+            InputError: there is a run already, or (with `resume`) one with other settings.
+        """
+        folder = Path(folder)
+        new = RunConfig(
+            method=method,
+            recipe=recipe,
+            seed=seed,
+            config=config.model_dump(mode="json"),
+            dim=dim,
+            classes=tuple(classes),
+            data=dict(data or {}),
+            training=training or TrainingSettings(),
+            versions=versions(),
+        )
+        path = folder / "config.yaml"
+        if path.exists():
+            if not resume:
+                raise InputError(
+                    "there is a run in this folder already",
+                    file=folder,
+                    hint="continue it with --resume, or name another folder",
+                )
+            old = cls.open(folder)
+            for name in ("method", "seed", "config", "dim", "classes"):
+                found, expected = getattr(new, name), getattr(old.config, name)
+                if found != expected:
+                    if name == "config":
+                        changed = [k for k in {**found, **expected} if found.get(k) != expected.get(k)]
+                        name, found, expected = changed[0], found.get(changed[0]), expected.get(changed[0])
+                    raise InputError(
+                        "the run in this folder was made with another setting",
+                        file=path,
+                        field=name,
+                        found=expected,
+                        expected=found,
+                        hint="name another folder, or leave the setting out",
+                    )
+            return old
+        write_text(path, yaml.safe_dump(new.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        return cls(folder, new)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """An existing run directory.
+
+        Raises:
+            InputError: there is none, or its ``config.yaml`` is damaged.
+        """
+        folder = Path(folder)
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise InputError(
+                "this is no run directory: config.yaml is missing", file=folder, hint="made by weaktal train"
+            )
+        return cls(folder, read_run_config(path))
+
+    def build(self) -> Method:
+        """The method with fresh weights, the same at every call."""
+        kind: type[Method] = find_method(self.config.method)
+        seed_torch(self.config.seed, 0)
+        return kind(self.config.method_config, dim=self.config.dim, classes=self.config.classes)
+
+    def checkpoint(self, which: Literal["last", "best"] | None = None) -> Path:
+        """Folder of a checkpoint; by default the one that the run's checkpoint rule names."""
+        if which is None:
+            which = "best" if self.config.training.choose == "best-on-test" else "last"
+        return self.folder / "checkpoints" / which
+
+    def method(self, which: Literal["last", "best"] | None = None) -> Method:
+        """The trained method, in evaluation mode, on the CPU.
+
+        Args:
+            which: checkpoint, see `checkpoint`.
+
+        Raises:
+            InputError: there is no such checkpoint, or it is damaged.
+        """
+        path = self.checkpoint(which)
+        found = checkpoint.load(path)
+        if found is None:
+            raise InputError("this run has no such checkpoint yet", file=path, hint="train it first")
+        method = self.build()
+        try:
+            found.into(method)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InputError("this checkpoint does not fit config.yaml", file=path, found=error) from error
+        return method.eval()
+
+
+def read_run_config(path: Path) -> RunConfig:
+    """A ``config.yaml``.
+
+    Raises:
+        InputError: unreadable or damaged.
+    """
+    try:
+        return RunConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"])
+        raise InputError(first["msg"], file=path, field=field, found=repr(first.get("input"))) from error

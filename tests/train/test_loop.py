@@ -1,0 +1,190 @@
+"""The loop: exact resume after any kind of stop, checkpoints that survive a kill, divergence, choosing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from weaktal.core import InputError
+from weaktal.methods.protocol import Batch, Method
+from weaktal.train import DivergedError, checkpoint, fit
+from weaktal.train.checkpoint import Position
+from weaktal.train.loop import seed_torch
+
+
+def fresh() -> LinearMIL:
+    data = toy_data()
+    seed_torch(0)
+    return LinearMIL(LinearMILConfig(), dim=data.bank.dim, classes=data.weak.classes)
+
+
+def train(out: Path, method: Method | None = None, **options: object) -> Method:
+    method = method or fresh()
+    fit(method, toy_data(), out, device="cpu", progress=False, **options)  # type: ignore[arg-type]
+    return method
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted((folder / "checkpoints/last").iterdir())}
+
+
+class Stop(Exception):
+    """Ends training in the middle of a step."""
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    seed_torch(0)
+    method = LinearMIL(LinearMILConfig(steps=60, refine_steps=0, dropout=0), dim=6, classes="abc")
+    fit(method, toy_data(), tmp_path, device="cpu", progress=False)
+    lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines] == list(range(60))
+    assert lines[-1]["mil"] < 0.7 * lines[0]["mil"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 11, 12, 13, 17])
+def test_resume_gives_the_same_bits(tmp_path: Path, at: int) -> None:
+    """Stopped in the step `at`, before and after a change of stages; checkpoints every third step."""
+    train(tmp_path / "whole", checkpoint_steps=3)
+
+    stopped = fresh()
+    inner, count = stopped.training_step, iter(range(10**6))
+
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        if next(count) == at:
+            raise Stop
+        return inner(batch)
+
+    stopped.training_step = step  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", stopped, checkpoint_steps=3)
+    train(tmp_path / "cut", resume=True, checkpoint_steps=3)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    assert (tmp_path / "cut/log.jsonl").read_text() == (tmp_path / "whole/log.jsonl").read_text()
+
+
+def test_when_checkpoints_are_written_changes_nothing(tmp_path: Path) -> None:
+    train(tmp_path / "a", checkpoint_steps=1, evaluate=lambda m: {"average": float(m.norm.training)})
+    train(tmp_path / "b")
+    assert files(tmp_path / "a")["weights.safetensors"] == files(tmp_path / "b")["weights.safetensors"]
+
+
+def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
+    """SIGKILL at three moments of a process that does nothing but train and write checkpoints."""
+    train(tmp_path / "whole")
+    for moment in (0, 5, 14):
+        out = tmp_path / f"killed{moment}"
+        process = subprocess.Popen([sys.executable, "-m", "tests.train.kill_me", str(out)])
+        log = out / "log.jsonl"
+        begin = time.monotonic()
+        while not (log.exists() and log.read_text().count("\n") > moment) and process.poll() is None:
+            assert time.monotonic() - begin < 60
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        train(out, resume=True)
+        assert files(out)["weights.safetensors"] == files(tmp_path / "whole")["weights.safetensors"]
+        assert (out / "log.jsonl").read_text() == (tmp_path / "whole/log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("cut", range(12))
+def test_a_checkpoint_is_old_or_new_wherever_saving_is_cut(
+    tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = fresh()
+    path = tmp_path / "last"
+    checkpoint.save(path, method, None, Position(0, 1, True))
+    calls = iter(range(100))
+
+    def counted(inner):  # type: ignore[no-untyped-def]
+        def call(*args, **kwargs):  # type: ignore[no-untyped-def]
+            if next(calls) == cut:
+                raise Stop
+            return inner(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", counted(checkpoint.save_file))
+        patch.setattr(checkpoint, "_fsync", counted(checkpoint._fsync))
+        patch.setattr(checkpoint.torch, "save", counted(torch.save))
+        patch.setattr(checkpoint.shutil, "rmtree", counted(checkpoint.shutil.rmtree))
+        patch.setattr(Path, "rename", counted(Path.rename))
+        try:
+            checkpoint.save(path, method, None, Position(0, 2, True))
+            whole = True
+        except Stop:
+            whole = False
+    found = checkpoint.load(path)
+    assert found is not None
+    assert found.position.step in ((2,) if whole else (1, 2))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last"]
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
+    class Diverging(LinearMIL):
+        def training_step(self, batch: Batch) -> dict[str, torch.Tensor]:
+            losses = super().training_step(batch)
+            seen = int(self.norm.num_batches_tracked)
+            return losses | ({"pair": losses["pair"] / 0, "total": losses["total"] / 0} if seen == 8 else {})
+
+    method = Diverging(LinearMILConfig(), dim=6, classes=("a", "b", "c"))
+    with pytest.raises(DivergedError, match=r"stage base, step 7: training diverged: found .*pair = inf"):
+        train(tmp_path, method, checkpoint_steps=4)
+    found = checkpoint.load(tmp_path / "checkpoints/last")
+    assert found is not None
+    assert found.position == Position(0, 4, True)
+
+
+def test_best_on_test_keeps_the_best_weights_through_a_resume(tmp_path: Path) -> None:
+    def evaluator(values: list[float]):  # type: ignore[no-untyped-def]
+        given = iter(values)
+        return lambda method: {"average": next(given)}
+
+    values = [0.1, 0.5, 0.3, 0.4, 0.2, 0.5]  # 3 steps an epoch, 18 steps
+    options = {"choose": "best-on-test", "evaluate_every": 1}
+    train(tmp_path, evaluate=evaluator(values), **options)
+    best = checkpoint.load(tmp_path / "checkpoints/best")
+    assert best is not None
+    assert best.position == Position(0, 6, True)
+    assert best.best == 0.5
+    # resumed after the end: nothing is trained, and what was evaluated is still known
+    summary = fit(fresh(), toy_data(), tmp_path, resume=True, device="cpu", progress=False)
+    assert summary.steps == 0
+    assert [x["average"] for x in summary.evaluations] == values
+
+
+def test_evaluation_sees_evaluation_mode(tmp_path: Path) -> None:
+    modes = []
+    train(tmp_path, evaluate=lambda m: modes.append(m.training) or {"x": 0.0}, evaluate_every=2)
+    assert modes == [False] * 3
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
+    train(tmp_path)
+    other = LinearMIL(LinearMILConfig(), dim=7, classes=("a", "b", "c"))
+    with pytest.raises(InputError, match="another method"):
+        fit(other, toy_data(dim=7), tmp_path, resume=True, device="cpu", progress=False)
+    (tmp_path / "checkpoints/last/state.pt").write_bytes(b"no")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(tmp_path, resume=True)
+
+
+def test_state_that_cannot_be_loaded_safely_is_refused(tmp_path: Path) -> None:
+    method = fresh()
+    method.training_state = lambda: {"memory": object()}  # type: ignore[method-assign]
+    with pytest.raises(TypeError, match=r"state\.training_state\.memory holds a object"):
+        train(tmp_path, method)
+
+
+def test_an_unknown_device_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tpu2000"):
+        fit(fresh(), toy_data(), tmp_path, device="tpu2000", progress=False)
