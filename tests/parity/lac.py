@@ -1,0 +1,294 @@
+"""LAC against the numbers of the published code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weaktal.core import Points, SnippetScores, TimeAxis, WeakLabels, WeakVideo
+from weaktal.features.bank import FeatureBank
+from weaktal.localize.curves import upsample
+from weaktal.localize.sequence_search import alternating_segments
+from weaktal.methods.lac import LAC, LACBatch, LACConfig, seeds, video_scores
+from weaktal.methods.protocol import Batch, TrainingData
+
+Golden = dict[str, np.ndarray]
+RATE = 25 / 16
+CPU = torch.device("cpu")
+
+
+def _weights(data: Golden, prefix: str = "w/") -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
+
+
+def _cases(data: Golden) -> list[str]:
+    return sorted({k.split("/")[0] for k in data if k[0] == "c" and k.split("/")[0][1:].isdigit()})
+
+
+def _close(actual: Any, expected: Any, tolerance: float = 1e-5, what: str = "") -> None:
+    """Within `tolerance` of the value, or of the largest value of the array."""
+    a = actual.detach().numpy() if isinstance(actual, Tensor) else np.asarray(actual)
+    e = np.asarray(expected)
+    assert a.shape == e.shape, (what, a.shape, e.shape)
+    np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * np.abs(e).max(initial=0), err_msg=what)
+
+
+def _batch(x: NDArray[np.float32], label: NDArray[np.float32]) -> Batch:
+    b, t, _ = x.shape
+    return Batch(
+        torch.from_numpy(x),
+        torch.full((b,), t),
+        torch.from_numpy(label).float(),
+        tuple(map(str, range(b))),
+        (TimeAxis.uniform(t, RATE),) * b,
+    )
+
+
+def check_forward(data: Golden, path: Path) -> None:
+    method = LAC.from_published(_weights(data), topk=int(data["r_act"])).eval()
+    for case in _cases(data):
+        batch = _batch(data[f"{case}/x"], data[f"{case}/label"])
+        out = method(batch.features, batch.mask)
+        _close(out.fused, data[f"{case}/cas_fuse"])
+        _close(out.features, data[f"{case}/feat"])
+        k = method.config.topk
+        _close(video_scores(out.scores, batch.mask, k), data[f"{case}/vid_score"])
+        with_labels = video_scores(out.scores, batch.mask, k, batch.labels)
+        _close(with_labels, data[f"{case}/vid_score_with_label"])
+
+
+def _small(classes: int, **config: Any) -> LAC:
+    return LAC(LACConfig(hidden=4, **config), dim=3, classes=[str(c) for c in range(classes)])
+
+
+def check_search(data: Golden, path: Path) -> None:
+    for case in _cases(data):
+        fused = torch.from_numpy(data[f"{case}/cas_fuse"])[None]
+        points = torch.from_numpy(data[f"{case}/point"])[None]
+        length, classes = points.shape[1:]
+        mask = torch.ones(1, length, dtype=torch.bool)
+        action, background = seeds(fused[..., -1], points, mask, 0.1, 0.95)
+        np.testing.assert_array_equal(action[0], data[f"{case}/act_seed"])
+        np.testing.assert_array_equal(background[0], data[f"{case}/bkg_seed"] > 0)
+        for budget in sorted(int(k.split("_")[-1]) for k in data if k.startswith(f"{case}/pseudo_")):
+            method = _small(classes, budget=budget)
+            batch = _batch(np.zeros((1, length, 3), np.float32), np.ones((1, classes), np.float32))
+            pairs, scores, marks = method.search_input(fused, points, batch)
+            segments, best = method.search_pairs(scores, marks)
+            pseudo = np.zeros((length, classes), np.float32)
+            for pair, start, end in zip(segments.pair, segments.start, segments.end, strict=True):
+                pseudo[start:end, pairs[pair, 1]] = segments.action[
+                    (segments.pair == pair) & (segments.start == start)
+                ]
+            np.testing.assert_array_equal(pseudo, data[f"{case}/pseudo_{budget}"], err_msg=case)
+            _close(best.mean(), data[f"{case}/score_{budget}"])
+
+
+class _Recorded:
+    """In place of a random generator: the snippets that the published code drew."""
+
+    def __init__(self, samples: NDArray[np.int64]) -> None:
+        self.samples = samples.reshape(-1, 5).astype(np.int64)
+
+    def integers(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        np.testing.assert_array_equal(self.samples[:, 0], low[:, 0])
+        drawn = self.samples[:, 2:]
+        assert drawn.shape == low.shape
+        assert ((low <= drawn) & (drawn < high)).all()
+        return drawn
+
+
+def _with_pseudo(
+    method: LAC, batch: Batch, points: Tensor, pseudo: NDArray[Any] | None, samples: NDArray[np.int64]
+) -> LACBatch:
+    """A batch of one video with dense pseudo-labels (T, C)."""
+    pairs = np.stack([np.zeros(points.shape[2], np.int64), np.arange(points.shape[2])], 1)
+    pairs = pairs[batch.labels[0].numpy() > 0]
+    segments = None
+    if pseudo is not None:
+        dense = pseudo.T[pairs[:, 1]].astype(np.int8)
+        segments = alternating_segments(dense, np.full(len(pairs), dense.shape[1]))
+    return method.with_segments(batch, points, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
+
+
+_LOSSES = {
+    "loss_vid": "video",
+    "loss_frame": "frame",
+    "loss_frame_bkg": "background",
+    "loss_score_act": "score_action",
+    "loss_score_bkg": "score_background",
+    "loss_score": "score",
+    "loss_feat": "feature",
+}
+
+
+def _weighted(losses: dict[str, Tensor], weights: NDArray[np.float64]) -> Tensor:
+    names = ("video", "frame", "background", "score", "feature")
+    return sum(float(w) * losses[n].mean() for w, n in zip(weights, names, strict=True))  # type: ignore[return-value]
+
+
+def check_losses(data: Golden, path: Path) -> None:
+    for case in _cases(data):
+        label, point = data[f"{case}/label"], data[f"{case}/point"]
+        method = _small(label.shape[1])
+        batch = _batch(np.zeros((1, len(point), 3), np.float32), label)
+        for when in ("first", "later"):
+            key = f"{case}/{when}"
+            pseudo = data[f"{case}/pseudo"] if when == "later" else None
+            with_segments = _with_pseudo(
+                method, batch, torch.from_numpy(point)[None], pseudo, data[f"{key}/feat_samples"]
+            )
+            fused = torch.from_numpy(data[f"{case}/cas_fuse"]).requires_grad_()
+            features = torch.from_numpy(data[f"{case}/feat"]).requires_grad_()
+            scores = torch.from_numpy(data[f"{case}/vid_score"])
+            losses = method.losses_of(scores, fused, features, with_segments)
+            for name, ours in _LOSSES.items():
+                _close(losses[ours][0], data[f"{key}/{name}"], what=f"{key} {name}")
+            total = _weighted(losses, data["lambdas"])
+            _close(total, data[f"{key}/loss_total"], what=f"{key} total")
+            total.backward()
+            _close(fused.grad, data[f"{key}/g_cas"], 1e-4, f"{key} g_cas")
+            if f"{key}/g_feat" in data:
+                _close(features.grad, data[f"{key}/g_feat"], 1e-4, f"{key} g_feat")
+            else:
+                assert features.grad is None or not features.grad.any()
+    method = LAC.from_published(_weights(data), dropout=0.0)
+    point = data["net/point"]
+    batch = _batch(data["net/x"], point.max(0, keepdims=True))
+    with_segments = _with_pseudo(
+        method, batch, torch.from_numpy(point)[None], data["net/pseudo"], data["net/feat_samples"]
+    )
+    losses = method.training_step(with_segments)
+    for name, ours in _LOSSES.items():
+        if f"net/{name}" in data:
+            _close(losses[ours], data[f"net/{name}"], what=name)
+    _close(losses["total"], data["net/total"])
+    losses["total"].backward()
+    for name, parameter in method.named_parameters():
+        _close(parameter.grad, data[f"net/g/{name}"], 1e-4, name)
+
+
+def check_train_run(data: Golden, path: Path) -> None:
+    lr, weight_decay, batch_size, every = data["cfg_lr_wd_batch_freq"]
+    batch_size, every = int(batch_size), int(every)
+    names = [str(n) for n in data["video_names"]]
+    fps, rows = data["fps"], data["pt_video"]
+    labels = np.stack([data[f"v{i}/label"] for i in range(len(names))])
+    videos = tuple(
+        WeakVideo(
+            name,
+            tuple(np.nonzero(labels[i])[0].tolist()),
+            Points(data["pt_frame"][rows == i] / fps[i], data["pt_class"][rows == i]),
+        )
+        for i, name in enumerate(names)
+    )
+    classes = [str(c) for c in range(labels.shape[1])]
+    bank = FeatureBank.of(names, [data[f"v{i}/x"] for i in range(len(names))], RATE)
+    training = TrainingData(bank, WeakLabels(tuple(classes), videos))
+    method = LAC.from_published(
+        _weights(data), dropout=0.0, lr=lr, weight_decay=weight_decay, search_every=every
+    ).train()
+    for i in range(len(names)):
+        batch = training.whole(np.array([i]))
+        clicked = method.points_of(training, np.array([i]), batch)[0].nonzero().tolist()
+        assert sorted(map(tuple, clicked)) == sorted({tuple(p) for p in data[f"v{i}/points"].tolist()})
+
+    optimizer = method.optimizer(0)
+    ends = data["feat_samples_end_of_step"]
+    checksums = data["param_checksum_after_step"]
+    parameters = dict(method.named_parameters())
+    loss_names = [str(n) for n in data["loss_names"]]
+    for step in range(len(ends)):
+        low = (step * batch_size) % len(names)
+        video = np.arange(low, low + batch_size)
+        samples = data["feat_samples"][ends[step - 1] if step else 0 : ends[step]]
+        batch = training.whole(video)
+        segments, pairs = method.segments, method.pairs
+        if segments is not None:
+            chosen = np.nonzero((pairs[:, 0] >= low) & (pairs[:, 0] < low + batch_size))[0]
+            segments, pairs = segments.of(chosen), pairs[chosen] - np.array([low, 0])
+        points = method.points_of(training, video, batch)
+        with_segments = method.with_segments(batch, points, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
+        per_video = method.losses(method(batch.features, batch.mask), with_segments)
+        for name, ours in _LOSSES.items():
+            visits = data["loss_per_video"][step * batch_size : (step + 1) * batch_size]
+            _close(per_video[ours], visits[:, loss_names.index(name)], 1e-4, f"step {step} {name}")
+        loss = method.training_step(with_segments)["total"]
+        _close(loss, data["loss_total_step"][step], 2e-5, f"step {step}")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for name, expected in zip(data["param_names"], checksums[step], strict=True):
+            p = parameters[str(name)].detach().double().numpy().ravel()
+            ours_sums = [p.sum(), np.abs(p).sum(), np.sqrt((p**2).sum())]
+            np.testing.assert_allclose(ours_sums, expected, rtol=1e-4, atol=1e-4, err_msg=f"{step} {name}")
+        if (step + 1) % every == 0:
+            best = method.search(training)
+            assert method.segments is not None
+            for i in range(len(names)):
+                expected = data[f"search{step + 1}/v{i}"]
+                pseudo = np.zeros(expected.shape)
+                for row in np.nonzero(method.pairs[method.segments.pair, 0] == i)[0]:
+                    if method.segments.action[row]:
+                        cls = method.pairs[method.segments.pair[row], 1]
+                        pseudo[method.segments.start[row] : method.segments.end[row], cls] = 1
+                np.testing.assert_array_equal(pseudo, expected, err_msg=f"search {step + 1}, video {i}")
+            _close(best, data[f"search{step + 1}/score"].astype(np.float32), 1e-4)
+    for name, value in parameters.items():
+        _close(value, data[f"w_final/{name}"], 1e-4, name)
+
+
+def _parts(data: Golden, name: str) -> list[np.ndarray]:
+    return np.split(data[name], np.cumsum(data[f"{name}_len"])[:-1])
+
+
+def check_inference(data: Golden, path: Path) -> None:
+    videos = sum(k.endswith("/cas_fuse") for k in data)
+    classes = data["v0/vid_score"].shape[1]
+    method = _small(classes, class_threshold=float(data["class_threshold"]), upsampling=int(data["scale"]))
+    for ours, name in (
+        (method.config.action_thresholds, "act_thresh_cas"),
+        (method.config.foreground_thresholds, "act_thresh_agnostic"),
+    ):
+        _close(np.arange(*ours), data[name])
+    scores = []
+    for i in range(videos):
+        fused, video = data[f"v{i}/cas_fuse"][0], data[f"v{i}/vid_score"][0]
+        axis = TimeAxis.uniform(len(fused), RATE)
+        scores.append(SnippetScores(str(i), fused[:, :-1], 1 - fused[:, -1], video, axis))
+
+    def rows(name: str, score: SnippetScores) -> NDArray[np.float64]:
+        found = method.proposals([score]) if name == "before_nms" else method.localize([score])
+        return np.stack([found.label, found.score, found.start, found.end], 1)
+
+    before = _parts(data, "before_nms")
+    for i, score in enumerate(scores):
+        expected = [p for p, v in zip(before, data["before_nms_video"], strict=True) if v == i]
+        ours = rows("before_nms", score)
+        theirs = np.concatenate([np.empty((0, 4)), *expected])
+        assert ours.shape == theirs.shape, (i, ours.shape, theirs.shape)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=f"before NMS, video {i}")
+    for i, expected in enumerate(_parts(data, "final")):
+        ours = rows("final", scores[i])
+        assert ours.shape == expected.shape, (i, ours.shape, expected.shape)
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=f"video {i}")
+    predicted = np.stack([s.video_scores >= method.config.class_threshold for s in scores])
+    _close((predicted == data["labels"]).all(1).mean(), data["test_acc"])
+    for name in ("up", "up2"):
+        x = np.moveaxis(data[f"{name}_in"], 0, -1)
+        _close(upsample(x, method.config.upsampling), np.moveaxis(data[f"{name}_out"], 0, -1))
+
+
+CHECKS: dict[str, Callable[[Golden, Path], None]] = {
+    "forward": check_forward,
+    "search": check_search,
+    "losses": check_losses,
+    "train_run": check_train_run,
+    "inference": check_inference,
+}
