@@ -1,0 +1,509 @@
+"""ISSF: inferring salient snippet-features (AAAI 2024), video-level supervision.
+
+Salient snippets sit where the embedded features jump. All snippets query the salient ones and the rest apart,
+the two answers are blended into refined features (boundary refinement), and the refined predictions, later
+together with those of a class-wise memory of salient features, are soft labels for the base branch.
+
+Section numbers in this file are those of our specification of the published code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from weaktal.core import Detections, SnippetScores
+from weaktal.localize.curves import IntervalMeans, find_runs
+from weaktal.localize.nms import nms
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.ragged import Ragged
+
+
+class ISSFConfig(MethodConfig):
+    """Hyper-parameters; the defaults are those of the published THUMOS14 run."""
+
+    epochs: int = Field(180, gt=0)
+    batch_size: int = Field(10, gt=0)
+    """Videos per optimizer step; their gradients are summed."""
+    lr: float = Field(5e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(5e-4, ge=0)
+
+    width: int | None = None
+    """Embedded width; that of the features where not given."""
+    gate_reduction: int = Field(4, gt=0)
+    dropout: float = Field(0.6, ge=0, lt=1)
+    scale: float = 20.0
+    """Factor of the cosine similarities."""
+    salient_ratio: float = Field(0.5, gt=0, le=1)
+    nonsalient_weight: float = Field(0.12, ge=0, le=1)
+    """Share of the non-salient answer in the refined features (lambda)."""
+
+    memory_slots: int = Field(9, gt=0)
+    memory_start: int = Field(2, ge=1)
+    """First epoch (from 0) that uses the memory; it is filled before."""
+    momentum_start: int = Field(86, ge=0)
+    """First epoch whose memory updates are blended instead of replaced."""
+    memory_index: Literal["published", "labelled"] = "published"
+    """Quirk 1: the published trainer reads and updates the memory of class 0 for every video, because it
+    takes the class index from the batch axis. "labelled" uses the classes of the video."""
+
+    back_weight: float = 0.2
+    attention_weight: float = 0.1
+    memory_weight: float = 0.5
+    spl_weight: float = 1.0
+    spl_weight_memory: float = 0.5
+    """Weight of the soft pseudo-label loss once the memory is in use."""
+    memory_target_share: float = Field(0.2, ge=0, le=1)
+    temperature: float = Field(0.2, gt=0)
+
+    refined_share: float = Field(0.4, ge=0, le=1)
+    """Share of the refined branch in the scores at test time."""
+    class_threshold: float = 0.1
+    thresholds: tuple[float, ...] = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
+    margin: float = Field(0.25, ge=0)
+    nms_threshold: float = 0.45
+    first_wraps: bool = True
+    """Quirk 2: the snippet "before" a salient first snippet is the last one of the video."""
+    end_past_run: bool = True
+    """Quirk 6: a proposal ends one snippet after its run, the inner mean includes that snippet, and the outer
+    part never includes the last snippet of the video. False: ends and means are those of the run."""
+    nms_overlap: Literal["own", "iou"] = "own"
+    """Quirk 7: suppression by the share of the weaker segment's own length, not by tIoU."""
+
+
+# -- network (section 3) ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class View:
+    """Predictions from one set of snippet features (section 3.6). N rows of B packed videos, C + 1 columns.
+
+    Attributes:
+        logits: (N, C + 1) snippet logits; the last column is background.
+        attention: (N,) foreground probability.
+        agnostic: (B, C + 1) log-probabilities from class-agnostic pooling.
+        classwise: (B, C + 1) log-probabilities from class-wise pooling.
+    """
+
+    logits: Tensor
+    attention: Tensor
+    agnostic: Tensor
+    classwise: Tensor
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What a forward pass gives (section 3.7); `layout` packs all snippets, `salient_layout` the salient."""
+
+    layout: Ragged
+    embedded: Tensor
+    base: View
+    refined_features: Tensor
+    refined: View
+    salient_layout: Ragged
+    salient: Tensor
+    salient_mask: Tensor
+
+    def __post_init__(self) -> None:
+        assert len(self.salient) == self.salient_layout.total
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows over their Euclidean norm, with the published epsilon."""
+    normalized: Tensor = x / (x.norm(dim=-1, keepdim=True) + 1e-9)
+    return normalized
+
+
+class ISSFNetwork(nn.Module):
+    """Embedding, saliency, information interaction unit, boundary refinement and the cosine head."""
+
+    def __init__(self, config: ISSFConfig, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width or dim
+        gate = max(1, width // config.gate_reduction)
+        self.ac_center = nn.Parameter(torch.empty(num_classes + 1, width))
+        nn.init.xavier_uniform_(self.ac_center)
+        self.fg_center = nn.Parameter(-self.ac_center.detach()[-1:].clone())
+        linear = nn.Linear(dim, width)
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        self.feature_embedding = nn.Sequential(linear, nn.ReLU(), nn.Dropout(config.dropout))
+        self.channel_weights, self.channel_back_weights = (
+            nn.Sequential(nn.Linear(width, gate, bias=False), nn.ReLU(), nn.Linear(gate, width, bias=False))
+            for _ in range(2)
+        )
+
+    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Forward:
+        """Packed snippet features (N, D_in) of videos with these lengths."""
+        layout = Ragged(lengths, rows.device)
+        e = self.feature_embedding(rows)
+        mask = self.salient(e, layout)
+        inside, outside = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
+        counts = torch.bincount(layout.video[inside], minlength=len(layout)).tolist()
+        salient_layout = Ragged(counts, e.device)
+        rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
+        f = e[inside]
+        salient = layout.attend(e, self.gated(f, self.channel_weights), salient_layout)
+        rest = layout.attend(e, self.gated(e[outside], self.channel_back_weights), rest_layout)
+        share = self.config.nonsalient_weight
+        refined = (1 - share) * salient + share * rest
+        return Forward(
+            layout,
+            e,
+            self.predict(e, layout),
+            refined,
+            self.predict(refined, layout),
+            salient_layout,
+            f,
+            mask,
+        )
+
+    @torch.no_grad()
+    def salient(self, e: Tensor, layout: Ragged) -> Tensor:
+        """Section 3.3: (N,) bool, the ends and the beginnings of the largest jumps along time."""
+        before = torch.cat([torch.zeros_like(e[:1]), e[:-1]])
+        before[layout.offsets[:-1].to(e.device)] = 0
+        jump = (e - before).abs().sum(dim=1)
+
+        sizes = layout.sizes
+        place = torch.arange(max(layout.lengths), device=e.device)
+        valid = place < sizes[:, None]
+        padded = torch.full(valid.shape, -torch.inf, device=e.device, dtype=e.dtype)
+        padded[valid] = jump
+        k = ((sizes * self.config.salient_ratio).floor().long() - 1).clamp(min=0)
+        rank = padded.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        top = rank < k[:, None]
+        both = top.clone()
+        both[:, :-1] |= top[:, 1:]
+        if self.config.first_wraps:
+            last = (sizes - 1)[:, None]
+            both.scatter_(1, last, both.gather(1, last) | top[:, :1])
+        return both[valid]
+
+    def gated(self, f: Tensor, gate: nn.Module) -> Tensor:
+        """The channel gate of the information interaction unit (section 3.4)."""
+        weight: Tensor = gate(f).softmax(dim=1)
+        return f + weight * f
+
+    def predict(self, x: Tensor, layout: Ragged) -> View:
+        """The cosine head (section 3.6)."""
+        s = self.config.scale
+        centers = unit(self.ac_center)
+        cosine = unit(x) @ torch.cat([centers, unit(self.fg_center)]).T
+        logits, attention = s * cosine[:, :-1], (s * cosine[:, -1]).sigmoid()
+        weights = torch.cat([logits.sigmoid(), attention[:, None]], dim=1)
+        pooled = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]
+        pooled = unit(pooled)
+        agnostic = s * pooled[:, -1] @ centers.T
+        classwise = s * (pooled[:, :-1] * centers).sum(dim=2)
+        return View(logits, attention, agnostic.log_softmax(dim=1), classwise.log_softmax(dim=1))
+
+
+# -- memory (section 4) -------------------------------------------------------------------------------------
+
+
+class Memory(nn.Module):
+    """The best salient features of every class: `features` (C, M, D) and `scores` (C, M), best first."""
+
+    features: Tensor
+    scores: Tensor
+
+    def __init__(self, num_classes: int, slots: int, width: int) -> None:
+        super().__init__()
+        self.slots = slots
+        self.register_buffer("features", torch.zeros(num_classes, slots, width))
+        self.register_buffer("scores", torch.zeros(num_classes, slots))
+
+    def best(self, features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Top slots per class among the memory and the candidates.
+
+        Args:
+            features: (K, D) candidates.
+            scores: (K, C); minus infinity where a candidate does not count for a class.
+        """
+        rows = min(self.slots, len(scores))
+        top, index = scores.topk(rows, dim=0)
+        all_scores = torch.cat([self.scores, top.T], dim=1)
+        all_features = torch.cat([self.features, features[index.T]], dim=1)
+        chosen = all_scores.topk(self.slots, dim=1).indices
+        index = chosen[..., None].expand(-1, -1, all_features.shape[2])
+        return all_features.gather(1, index), all_scores.gather(1, chosen)
+
+    @torch.no_grad()
+    def fill(self, features: Tensor, scores: Tensor) -> None:
+        """Merge candidates of many videos, all classes at once; see `best`."""
+        merged, kept = self.best(features, scores)
+        self.features.copy_(merged)
+        self.scores.copy_(kept)
+
+    @torch.no_grad()
+    def update(self, classes: Sequence[int], features: Tensor, scores: Tensor, momentum: float) -> None:
+        """One video's salient features (K, D) with class scores (K, C), for these classes in this order."""
+        for c in classes:
+            merged = torch.cat([self.features[c], features])
+            top, index = torch.cat([self.scores[c], scores[:, c]]).topk(self.slots)
+            best = merged[index]
+            self.features[c] = momentum * self.features[c] + (1 - momentum) * best if momentum else best
+            self.scores[c] = top
+
+    def read(self, classes: Sequence[int]) -> Tensor:
+        """The rows of these classes one after another, (slots * len(classes), D); a copy."""
+        return self.features[list(classes)].flatten(0, 1)
+
+
+def memory_momentum(epoch: int, epochs: int, start: int) -> float:
+    """Share of the old memory in an update: 0 before epoch `start`, then ln(exp(epoch / epochs) + 1) / 2."""
+    return 0.0 if epoch < start else 0.5 * math.log(math.exp(epoch / epochs) + 1)
+
+
+# -- losses (section 5) -------------------------------------------------------------------------------------
+
+
+def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """- sum_c l_c ln p_c with labels l made to sum to one, per video: (B, C + 1) twice to (B,)."""
+    shares = labels / (labels.sum(dim=1, keepdim=True) + 1e-8)
+    return -(shares * log_probabilities).sum(dim=1)
+
+
+def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
+    """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
+    out = [attention.new_empty(0)]
+    for group in layout.groups:
+        a = layout.pad(attention[:, None], group)[..., 0]
+        size = torch.tensor([layout.lengths[i] for i in group], device=a.device)
+        k = (size // 8).clamp(min=1)
+        rank = torch.arange(a.shape[1], device=a.device)
+        empty = rank >= size[:, None]
+        use = rank < k[:, None]
+        low = a.masked_fill(empty, torch.inf).sort(dim=1).values.masked_fill(~use, 0)
+        high = a.masked_fill(empty, -torch.inf).sort(dim=1, descending=True).values.masked_fill(~use, 0)
+        out.append((low - high).sum(dim=1) / k)
+    return torch.cat(out)[layout.home]
+
+
+def soft_pseudo_label_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """Cross entropy against the softmax of detached target logits, per snippet: (N, C + 1) twice to (N,)."""
+    soft = (target.detach() / temperature).softmax(dim=1)
+    return -(soft * (logits / temperature).log_softmax(dim=1)).sum(dim=1)
+
+
+# -- the method ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ISSFBatch(Batch):
+    """Whole videos in order, with the epoch (from 0) that each belongs to."""
+
+    epochs: tuple[int, ...] = ()
+
+
+class ISSF(SnippetMethod):
+    """Inferring salient snippet-features. See the module's description."""
+
+    name: ClassVar[str] = "issf"
+    supervision: ClassVar[Literal["video", "point"]] = "video"
+    Config: ClassVar[type[MethodConfig]] = ISSFConfig
+    config: ISSFConfig
+
+    def __init__(self, config: ISSFConfig, *, dim: int, classes: Sequence[str]) -> None:
+        super().__init__(config, dim=dim, classes=classes)
+        self.network = ISSFNetwork(config, dim, len(self.classes))
+        self.memory = Memory(len(self.classes), config.memory_slots, config.width or dim)
+
+    # training
+
+    def stages(self, data: TrainingData) -> Sequence[Stage]:
+        visits = self.config.epochs * len(data)
+        batch = self.config.batch_size
+        return [Stage("train", max(1, visits // batch), data.steps_per_epoch(batch))]
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        c = self.config
+        return torch.optim.Adam(
+            self.network.parameters(), lr=c.lr, betas=c.betas, weight_decay=c.weight_decay, fused=True
+        )
+
+    def draw(self, stage: int, step: int, data: TrainingData) -> ISSFBatch:
+        """The next videos of a stream of shuffled epochs; a batch may reach into the next epoch."""
+        visit = step * self.config.batch_size + np.arange(self.config.batch_size)
+        epochs, place = np.divmod(visit, len(data))
+        orders = {e: data.rng(0x155F, stage, int(e)).permutation(len(data)) for e in np.unique(epochs)}
+        video = np.array([orders[e][p] for e, p in zip(epochs, place, strict=True)])
+        whole = data.whole(video)
+        return ISSFBatch(**vars(whole), epochs=tuple(epochs.tolist()))
+
+    def before_step(self, stage: int, step: int, data: TrainingData) -> None:
+        """Fills the memory before the step in which its first epoch begins (no step lies in between)."""
+        first = self.config.memory_start * len(data)
+        if step * self.config.batch_size <= first < (step + 1) * self.config.batch_size:
+            self.fill_memory(data)
+
+    @torch.no_grad()
+    def fill_memory(self, data: TrainingData, chunk: int = 16) -> None:
+        """One pass over the training videos in evaluation mode: the best features of every labelled class."""
+        self.eval()
+        for start in range(0, len(data), chunk):
+            batch = data.whole(np.arange(start, min(start + chunk, len(data))))
+            out = self._forward(batch)
+            labelled = batch.labels[out.salient_layout.video] > 0
+            self.memory.fill(out.salient, self._salient_scores(out).masked_fill(~labelled, -torch.inf))
+        self.train()
+
+    def training_step(self, batch: ISSFBatch) -> dict[str, Tensor]:
+        """Losses of section 5, summed over the videos of the batch as the published accumulation does."""
+        c = self.config
+        out = self._forward(batch)
+        share = batch.labels.new_tensor([e >= c.memory_start for e in batch.epochs])
+        views = [(out.base, torch.ones_like(share)), (out.refined, torch.ones_like(share))]
+        target = out.refined.logits
+        if any(e >= c.memory_start for e in batch.epochs):
+            memory = self.network.predict(self._memory_features(out, batch), out.layout)
+            views.append((memory, c.memory_weight * share))
+            part = c.memory_target_share * share[out.layout.video, None]
+            target = part * memory.logits + (1 - part) * target
+
+        background = torch.ones_like(batch.labels[:, :1])
+        fore = torch.cat([batch.labels, 0 * background], dim=1)
+        back = torch.cat([batch.labels, background], dim=1)
+        spl = soft_pseudo_label_loss(out.base.logits, target, c.temperature)
+        spl_weight = c.spl_weight + (c.spl_weight_memory - c.spl_weight) * share
+        losses = {
+            "fore": torch.stack([w * normalized_cross_entropy(v.agnostic, fore) for v, w in views]).sum(
+                dim=0
+            ),
+            "back": torch.stack([w * normalized_cross_entropy(v.classwise, back) for v, w in views]).sum(
+                dim=0
+            ),
+            "attention": attention_loss(out.base.attention, out.layout),
+            "spl": out.layout.means(spl[:, None])[:, 0],
+        }
+        total = (
+            losses["fore"]
+            + c.back_weight * losses["back"]
+            + c.attention_weight * losses["attention"]
+            + spl_weight * losses["spl"]
+        )
+        return {"total": total.sum(), **{name: value.sum() for name, value in losses.items()}}
+
+    def _memory_features(self, out: Forward, batch: ISSFBatch) -> Tensor:
+        """Memory-refined features (N, D). Video by video, since each one updates what the next one reads."""
+        c = self.config
+        features, scores = out.salient.detach(), self._salient_scores(out)
+        offsets = out.salient_layout.offsets.tolist()
+        reads = []
+        for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu(), strict=True)):
+            if epoch < c.memory_start:
+                reads.append(features[:0])
+                continue
+            labelled = labels.nonzero()[:, 0].tolist()
+            classes = labelled if c.memory_index == "labelled" else [0] * len(labelled)
+            reads.append(self.memory.read(classes))
+            rows = slice(offsets[i], offsets[i + 1])
+            momentum = memory_momentum(epoch, c.epochs, c.momentum_start)
+            self.memory.update(classes, features[rows], scores[rows], momentum)
+        layout = Ragged([len(r) for r in reads], features.device)
+        return out.layout.attend(out.refined_features, torch.cat(reads), layout)
+
+    def _forward(self, batch: Batch) -> Forward:
+        rows = batch.features[batch.mask]
+        out: Forward = self.network(rows, [axis.length for axis in batch.axes])
+        return out
+
+    @torch.no_grad()
+    def _salient_scores(self, out: Forward) -> Tensor:
+        """Class probabilities (K, C) of the embedded salient features, before the gate."""
+        logits = self.config.scale * unit(out.salient) @ unit(self.network.ac_center).T
+        return logits.softmax(dim=1)[:, :-1]
+
+    # inference (section 7)
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> list[SnippetScores]:
+        """Base and refined branch, averaged; the activation sequence is weighted by the base attention."""
+        out = self._forward(batch)
+        r = self.config.refined_share
+        video = (1 - r) * out.base.agnostic.exp() + r * out.refined.agnostic.exp()
+        cas = (1 - r) * out.base.logits.softmax(dim=1) + r * out.refined.logits.softmax(dim=1)
+        cas = (cas * out.base.attention[:, None])[:, :-1]
+        parts = zip(
+            batch.names,
+            torch.split(cas.cpu(), out.layout.lengths),
+            torch.split(out.base.attention.cpu(), out.layout.lengths),
+            video[:, :-1].cpu(),
+            batch.axes,
+            strict=True,
+        )
+        return [SnippetScores(n, c.numpy(), a.numpy(), v.numpy(), axis) for n, c, a, v, axis in parts]
+
+    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
+        """Runs of the activation sequence at many low thresholds, outer-inner contrast, suppression."""
+        return Detections.concatenate([self._localize(s) for s in scores], self.classes)
+
+    def _localize(self, scores: SnippetScores) -> Detections:
+        c = self.config
+        picked = np.flatnonzero(scores.video_scores >= c.class_threshold)
+        if not len(picked):
+            return Detections.empty([scores.video], self.classes)
+        curves = np.ascontiguousarray(scores.cas[:, picked].T, dtype=np.float64)
+        start, end, curve, contrast = self.proposals(curves)
+        kept = nms(start, end, contrast, c.nms_threshold, overlap=c.nms_overlap, group=curve)
+        start, end, curve, contrast = start[kept], end[kept], curve[kept], contrast[kept]
+        return Detections(
+            (scores.video,),
+            self.classes,
+            np.zeros(len(kept), np.int64),
+            scores.axis.seconds_at(start),
+            scores.axis.seconds_at(end),
+            picked[curve],
+            contrast,
+        )
+
+    def proposals(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Start, end (snippets), row of `curves` (K, T) and contrast of all runs of two or more snippets."""
+        length = curves.shape[1]
+        runs = find_runs(curves, self.config.thresholds, strict=True, min_length=2)
+        means = IntervalMeans(curves)
+        extra = 1 if self.config.end_past_run else 0
+        s, e, wide = runs.start, runs.end, self.config.margin * runs.length
+        inner_end = np.minimum(e + extra, length)
+        left = np.maximum(0, np.trunc(s - wide)).astype(np.int64)
+        right = np.minimum(length - extra, np.trunc(e + wide + extra).astype(np.int64))
+        right = np.maximum(right, e + extra)
+        index = (runs.curve,)
+        inner = means.sum(index, s, inner_end) / (inner_end - s)
+        beyond = np.minimum(e + extra, length), np.minimum(right, length)
+        count = (s - left) + (right - (e + extra))
+        outer = means.sum(index, left, s) + means.sum(index, *beyond)
+        contrast = inner - np.where(count > 0, outer / np.maximum(count, 1), 0.0)
+        return s, e + extra, runs.curve, contrast
+
+    # official weights
+
+    @classmethod
+    def from_published(
+        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
+    ) -> Self:
+        """ISSF with official weights; sizes come from the shapes. The official release stores no memory.
+
+        Raises:
+            InputError: a weight is missing, unknown, or of a shape that does not fit.
+        """
+        unused = ("saliency", "saliency_back", "weight_linear.weight")
+        weights = {k: v for k, v in published_weights(state_dict).items() if k not in unused}
+        count, width = shape_of(weights, "ac_center", 2)
+        _, dim = shape_of(weights, "feature_embedding.0.weight", 2)
+        gate, _ = shape_of(weights, "channel_weights.0.weight", 2)
+        fields = {"width": width, "gate_reduction": width // gate, **config}
+        method = cls(ISSFConfig(**fields), dim=dim, classes=class_names(classes, count - 1))
+        load_published(method.network, weights)
+        return method
