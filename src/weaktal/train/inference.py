@@ -1,0 +1,75 @@
+"""A trained method over whole videos, in batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from weaktal.core import Detections, SnippetScores
+from weaktal.features.bank import FeatureBank
+from weaktal.methods.protocol import Batch, Method, SnippetMethod, whole_videos
+
+ROWS = 16_384  # snippets of a batch, padding included
+
+
+def batches(lengths: NDArray[np.int64], rows: int = ROWS) -> Iterator[NDArray[np.int64]]:
+    """Videos in batches of similar length.
+
+    Args:
+        lengths: (V,) snippets per video.
+        rows: most snippets of a padded batch; a longer video is a batch of its own.
+
+    >>> [b.tolist() for b in batches(np.array([5, 100, 4, 6]), rows=15)]
+    [[2, 0], [3], [1]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for i in range(1, len(order) + 1):
+        # sorted, so the video at i would set the padded length
+        if i == len(order) or (i + 1 - begin) * lengths[order[i]] > rows:
+            yield order[begin:i]
+            begin = i
+
+
+def whole_batches(method: Method, bank: FeatureBank, rows: int = ROWS) -> Iterator[Batch]:
+    """Padded batches of all videos of a bank at the method's device, labels unknown."""
+    device = next(method.parameters()).device
+    for video in batches(bank.lengths, rows):
+        labels = torch.zeros(len(video), len(method.classes))
+        yield whole_videos(bank, video, labels).to(device)
+
+
+@torch.no_grad()
+def score_videos(method: SnippetMethod, bank: FeatureBank, *, rows: int = ROWS) -> list[SnippetScores]:
+    """Snippet scores of all videos, in the order of the bank.
+
+    Args:
+        method: in evaluation mode.
+        bank: features.
+        rows: see `batches`.
+    """
+    found = {s.video: s for batch in whole_batches(method, bank, rows) for s in method.score(batch)}
+    return [found[name] for name in bank.names]
+
+
+@torch.no_grad()
+def detect_videos(method: Method, bank: FeatureBank, *, rows: int = ROWS) -> Detections:
+    """Detections in all videos, ordered by the videos of the bank.
+
+    Args:
+        method: in evaluation mode.
+        bank: features.
+        rows: see `batches`.
+    """
+    if isinstance(method, SnippetMethod):
+        return method.localize(score_videos(method, bank, rows=rows))
+    return in_order((method.detect(b) for b in whole_batches(method, bank, rows)), method, bank)
+
+
+def in_order(parts: Iterable[Detections], method: Method, bank: FeatureBank) -> Detections:
+    """Detections of several batches, ordered by the videos of the bank; rows of a video keep their order."""
+    found = Detections.concatenate([Detections.empty(bank.names, method.classes), *parts], method.classes)
+    return found[np.argsort(found.video, kind="stable")]
