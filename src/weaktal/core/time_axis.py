@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
-def piecewise_linear(x: ArrayLike, knots_x: FloatArray, knots_y: FloatArray) -> FloatArray:
-    """Linear interpolation through knots, continued along the first and last piece outside of them."""
+def piecewise_linear(
+    x: ArrayLike, knots_x: FloatArray, knots_y: FloatArray, *, side: Literal["left", "right"] = "right"
+) -> FloatArray:
+    """Linear interpolation through knots, continued along the first and last piece outside of them.
+
+    At a knot, `side` chooses the piece: "right" the one that starts there, "left" the one that ends there (as
+    scipy's `interp1d` does). They differ in the last bit at most.
+    """
     x = np.asarray(x, dtype=np.float64)
-    piece = np.clip(np.searchsorted(knots_x, x, side="right") - 1, 0, len(knots_x) - 2)
+    piece = np.clip(np.searchsorted(knots_x, x, side=side) - 1, 0, len(knots_x) - 2)
     x0, y0 = knots_x[piece], knots_y[piece]
     slope = (knots_y[piece + 1] - y0) / (knots_x[piece + 1] - x0)
     return np.asarray(y0 + (x - x0) * slope)
