@@ -1,0 +1,973 @@
+"""STCL-Net: semantic and temporal contextual correlation learning (Fu, Gao and Xu, TPAMI 2023).
+
+A snippet is classified three times: from its own features (the gated two-stream trunk of CO2-Net), from the
+other snippets of its video (TCL), and from exemplars of every class, taken from other training videos (SCL).
+The three class activation sequences are mixed; the attention of the trunk alone decides where actions are.
+
+B videos of a batch, T snippets, D features (first half RGB, second half flow), C classes, column C of C + 1
+is background; M exemplar videos of every class, S snippets sampled from a training video.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from weaktal.core import Detections, InputError, SnippetScores
+from weaktal.features.bank import FeatureBank
+from weaktal.features.sampling import AnyGenerator, perturbed_rows
+from weaktal.localize.curves import find_runs, outer_inner_contrast
+from weaktal.localize.nms import soft_nms
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.nn.dropout import Dropout, dropout_mask
+from weaktal.nn.parallel import by_rows
+from weaktal.nn.pooling import masked_topk_mean, topk_mean
+
+IntArray = NDArray[np.int64]
+
+
+class STCLNetConfig(MethodConfig):
+    """Settings of STCL-Net; the defaults are the published THUMOS14 run.
+
+    Published quirks are fields of their own; the first value named is the published one.
+    """
+
+    # network
+    attention_dim: int = Field(512, ge=1, description="channels inside the attention units")
+    key_dim: int = Field(512, ge=1, description="channels of the keys of TCL and SCL")
+    mix: tuple[float, float, float] = Field(
+        (0.55, 0.36, 0.09), description="weights of the trunk's, the intra- and the inter-video sequence"
+    )
+    intra_layer: Literal[1, 2] = Field(
+        2, description="TCL layer that is classified: 2 (THUMOS14) or 1 (ActivityNet; layer 2 is then unused)"
+    )
+    smoothing: int | None = Field(
+        None, ge=1, description="ActivityNet: average over time with a window of 2(S // smoothing // 2) + 1"
+    )
+    dropout: float = Field(0.7, ge=0, lt=1, description="dropout before the classifiers")
+
+    # exemplars
+    exemplar_videos: int = Field(10, ge=1, description="M, drawn per class in every step (ActivityNet: 5)")
+    exemplars: Literal["per_video", "cached"] = Field(
+        "cached",
+        description="at inference: 'per_video' (published) draws anew for each video and needs the training "
+        "features; 'cached' makes one draw after training and stores it with the weights",
+    )
+
+    # training
+    snippets: int = Field(500, ge=1, description="S")
+    batch_size: int = Field(10, ge=1)
+    pairs: int = Field(3, ge=0, description="pairs of videos of the same class that begin a batch")
+    min_snippets: int = Field(
+        0,
+        ge=0,
+        description="shorter training videos are drawn in pairs and as exemplars only (ActivityNet: 11)",
+    )
+    iterations: int = Field(10_000, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    topk_ratio: int = Field(7, ge=1, description="the multiple-instance losses pool T // topk_ratio snippets")
+    agreement: Literal["inner_product", "kl"] = Field(
+        "inner_product",
+        description="the pairwise agreement of the sequences: 'inner_product' is what the published code "
+        "computes, a KL divergence that is given probabilities in place of log-probabilities (negative; it "
+        "raises entropies and inner products); 'kl' is the symmetric KL divergence",
+    )
+    agreement_weight: float = Field(1.0, description="ActivityNet: 0.1")
+    norm_weight: float = Field(0.8, description="alpha 1")
+    guide_weight: float = Field(0.8, description="alpha 2")
+    coactivity_weight: float = Field(1.0, description="alpha 3")
+    mutual_weight: float = Field(1.0, description="alpha 4")
+    contrast_weight: float = 1.0
+    log_every: int = Field(200, ge=1, description="steps that count as one epoch")
+
+    # localization
+    class_threshold: float = Field(0.2, description="classes of at least this score, or else the best one")
+    class_weight: float = Field(0.2, description="weight of the class score in a segment's score")
+    pool_divisor: int = Field(10, ge=1, description="class scores pool the T // pool_divisor best snippets")
+    thresholds: tuple[float, ...] = Field(
+        tuple(np.linspace(0.1, 0.9, 10).tolist()), description="of the attention"
+    )
+    margin: float = Field(0.25, ge=0, description="width of the outer part, in lengths of the segment")
+    sigma: float = Field(0.3, gt=0, description="width of the Gaussian soft-NMS")
+    drop_lone_first: bool = Field(
+        True, description="leave out a run when snippet 0 alone passes a threshold (a truth test of indices)"
+    )
+    nms_plus_one: bool = Field(True, description="overlap counts one snippet more, though ends are exclusive")
+    nms_lifts_negative: bool = Field(
+        True, description="soft-NMS multiplies negative scores too, which raises them; False leaves them"
+    )
+    classification: Literal["max", "top_eighth"] = Field(
+        "max",
+        description="video classification: softmax of the maximum over time (a slip: the length is that of a "
+        "batch axis) or of the mean of the T / 8 best snippets (meant)",
+    )
+
+
+# --- network -----------------------------------------------------------------------------------------------
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv1d:
+    return nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _lrelu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)
+
+
+class Layer(nn.Sequential):
+    """Convolution, leaky ReLU, dropout."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dropout: float) -> None:
+        super().__init__(_conv(inputs, outputs, kernel), nn.LeakyReLU(0.2), Dropout(dropout))
+
+    @property
+    def conv(self) -> nn.Conv1d:
+        conv = self[0]
+        assert isinstance(conv, nn.Conv1d)
+        return conv
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """A dropout mask for `x`; None where nothing is dropped."""
+        dropout = self[2]
+        assert isinstance(dropout, Dropout)
+        return dropout_mask(x, dropout.p) if self.training and dropout.p > 0 else None
+
+
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
+
+
+def _kept(x: Tensor, keep: Tensor | None) -> Tensor:
+    return x if keep is None else x * keep
+
+
+class Gated(NamedTuple):
+    """What an attention unit makes of a modality; the masks are None where nothing is dropped."""
+
+    attention: Tensor  # (B, 1, T)
+    filtered: Tensor  # (B, h, T)
+    keep_channel: Tensor | None  # (B, h)
+    keep_bits: Tensor | None  # (B, h, T)
+
+
+class AttentionUnit(nn.Module):
+    """Filters a modality with a gate made of its own average and of the other modality; reads an attention.
+
+    Args:
+        dim: channels h of a modality.
+        attention_dim: channels inside the attention.
+    """
+
+    def __init__(self, dim: int, attention_dim: int) -> None:
+        super().__init__()
+        self.channel_conv = Layer(dim, dim, 3, 0.5)
+        self.bit_wise_attn = Layer(dim, dim, 3, 0.5)
+        self.attention = nn.Sequential(
+            _conv(dim, attention_dim, 3),
+            nn.LeakyReLU(0.2),
+            Dropout(0.5),
+            _conv(attention_dim, attention_dim, 3),
+            nn.LeakyReLU(0.2),
+            _conv(attention_dim, 1, 1),
+            Dropout(0.5),  # on the logit: in training half of the attentions are 0.5
+        )
+
+    def _channel(self, average: Tensor) -> Tensor:
+        """(B, h): the convolution over a sequence of one element, so only its centre tap sees anything."""
+        conv = self.channel_conv.conv
+        return _lrelu(F.linear(average, conv.weight[:, :, 1], conv.bias))
+
+    def forward(self, own: Tensor, other: Tensor, average: Tensor, mask: Tensor | None) -> Gated:
+        """Filter whole videos.
+
+        Args:
+            own, other: (B, h, T), the modality and the other one.
+            average: (B, h), mean of `own` over time.
+            mask: (B, 1, T), 1 at valid snippets and 0 at padding; None without padding.
+        """
+        channel, bits = self._channel(average), _lrelu(self.bit_wise_attn.conv(other))
+        keep_channel, keep_bits = self.channel_conv.mask(channel), self.bit_wise_attn.mask(bits)
+        gate = _kept(channel, keep_channel)[..., None] * _kept(bits, keep_bits)
+        filtered = torch.sigmoid(gate) * own
+        hidden = _masked(self.attention[:3](filtered), mask)
+        return Gated(torch.sigmoid(self.attention[3:](hidden)), filtered, keep_channel, keep_bits)
+
+    def filter_rows(
+        self,
+        own: Tensor,
+        window: Tensor,
+        average: Tensor,
+        keep_channel: Tensor | None,
+        keep_bits: Tensor | None,
+    ) -> Tensor:
+        """`Gated.filtered` of single snippets, from their neighbourhood alone.
+
+        Args:
+            own: (N, K, h), K snippets of each of N videos.
+            window: (N, K, h, 3), the other modality at the snippet before, the snippet, and the one after.
+            average: (N, h).
+            keep_channel, keep_bits: masks (N, h) and (N, K, h) of an earlier pass, or None.
+
+        Returns:
+            (N, K, h).
+        """
+        conv = self.bit_wise_attn.conv
+        bits = _lrelu(F.linear(window.flatten(2), conv.weight.flatten(1), conv.bias))
+        gate = _kept(self._channel(average), keep_channel)[:, None] * _kept(bits, keep_bits)
+        return torch.sigmoid(gate) * own
+
+
+class Trunk(NamedTuple):
+    """The trunk's view of whole videos; time is the last axis."""
+
+    attention: Tensor  # (B, 1, T), the mean of the next two
+    rgb_attention: Tensor
+    flow_attention: Tensor
+    x: Tensor  # (B, D, T)
+    average: Tensor  # (B, D), mean of the input over time
+    masks: tuple[Tensor | None, ...]  # channel and bits of RGB, channel and bits of flow, x
+
+
+class Output(NamedTuple):
+    """What the network says; time is the second axis.
+
+    Attributes:
+        feat: (B, T, D), embedded features.
+        cas: (B, T, C + 1), the mixture of the three sequences `origin`, `intra` and `inter` of logits.
+        attention, rgb_attention, flow_attention: (B, T, 1).
+    """
+
+    feat: Tensor
+    cas: Tensor
+    origin: Tensor
+    intra: Tensor
+    inter: Tensor
+    attention: Tensor
+    rgb_attention: Tensor
+    flow_attention: Tensor
+
+
+def suppressed(cas: Tensor, attention: Tensor, dim: int = -1) -> Tensor:
+    """Logits pulled towards the lowest class of their snippet where attention is low (classes at `dim`)."""
+    low = cas.amin(dim, keepdim=True)
+    return attention * (cas - low) + low
+
+
+class STCLNetwork(nn.Module):
+    """The network; parameter names are those of the official release.
+
+    Args:
+        dim: D, even.
+        classes: C.
+        config: `STCLNetConfig`.
+    """
+
+    def __init__(self, dim: int, classes: int, config: STCLNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        half, keys = dim // 2, config.key_dim
+        self.vAttn = AttentionUnit(half, config.attention_dim)
+        self.fAttn = AttentionUnit(half, config.attention_dim)
+        self.fusion = Layer(dim, dim, 1, 0.7)
+        self.intra_temp_conv1_k, self.intra_temp_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
+        self.intra_temp_conv2_k, self.intra_temp_conv2_v = _conv(dim, keys, 3), _conv(dim, dim, 3)
+        self.inter_vid_conv1_k, self.inter_vid_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
+        self.inter_exem_conv1_k, self.inter_exem_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
+        self.clswise_atn_conv = _conv(dim, 1, 1)
+
+        def classifier(inputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                Dropout(config.dropout), *Layer(inputs, dim, 3, 0.7), _conv(dim, classes + 1, 1)
+            )
+
+        self.intra_temp_classifier = classifier(dim)
+        self.inter_temp_classifier = classifier(2 * dim)
+        self.classifier = classifier(dim)
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d):
+                nn.init.kaiming_uniform_(module.weight)
+                nn.init.constant_(module.bias, 0) if module.bias is not None else None
+
+    def trunk(self, features: Tensor, mask: Tensor | None = None) -> Trunk:
+        """Gates, attentions and fusion: `features` (B, D, T), zero at padding, and `mask` (B, 1, T)."""
+        average = features.mean(-1) if mask is None else features.sum(-1) / mask.sum(-1)
+        (rgb, flow), (rgb_mean, flow_mean) = features.chunk(2, 1), average.chunk(2, 1)
+        v, f = self.vAttn(rgb, flow, rgb_mean, mask), self.fAttn(flow, rgb, flow_mean, mask)
+        x = _lrelu(self.fusion.conv(torch.cat([v.filtered, f.filtered], 1)))
+        keep = self.fusion.mask(x)
+        return Trunk(
+            (v.attention + f.attention) / 2,
+            v.attention,
+            f.attention,
+            _masked(_kept(x, keep), mask),
+            average,
+            (v.keep_channel, v.keep_bits, f.keep_channel, f.keep_bits, keep),
+        )
+
+    def correlate(self, x: Tensor, key: nn.Conv1d, value: nn.Conv1d, mask: Tensor | None) -> Tensor:
+        """A TCL layer: every snippet adds what the snippets like it say. (B, D, T) to (B, D, T)."""
+        k, v = F.normalize(key(x), dim=1), value(x)
+        similar = k.transpose(1, 2) @ k  # [i, j]
+        if mask is not None:
+            similar = similar.masked_fill(mask.transpose(1, 2) == 0, -torch.inf)
+        return _masked(F.relu(v + v @ similar.softmax(1)), mask)
+
+    def relate(self, x: Tensor, exemplars: Tensor) -> Tensor:
+        """SCL: what the exemplars say about every snippet.
+
+        Args:
+            x: (B, D, T).
+            exemplars: (C + 1, M, D), or (B, C + 1, M, D) with exemplars of their own for every video.
+
+        Returns:
+            (B, 2D, T), own value and exemplar context.
+        """
+        per_class, m, d = exemplars.shape[-3:]
+        flat = exemplars.reshape(-1, per_class * m, d).transpose(1, 2)  # (1 or B, D, (C + 1) M)
+        k = F.normalize(self.inter_vid_conv1_k(x), dim=1)
+        keys = F.normalize(self.inter_exem_conv1_k(flat), dim=1)
+        values = self.inter_exem_conv1_v(flat)
+        # the context of class a is a mean of M values, and its logit the same mean of M numbers: the tensor
+        # of all contexts, (B, T, C + 1, D), is not needed
+        logits = self.clswise_atn_conv(values).reshape(-1, per_class, m, 1)
+        weights = (keys.transpose(1, 2) @ k).reshape(len(x), per_class, m, -1).softmax(2)
+        class_weights = (weights * logits).sum(2, keepdim=True).softmax(1)
+        context = values @ (weights * class_weights).flatten(1, 2)
+        return torch.cat([self.inter_vid_conv1_v(x), context], 1)
+
+    def smooth(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The moving average of the ActivityNet model, zeros beyond the ends; (B, channels, T)."""
+        if self.config.smoothing is None:
+            return x
+        half = self.config.snippets // self.config.smoothing // 2
+        return F.avg_pool1d(_masked(x, mask), 2 * half + 1, 1, half)
+
+    def forward(self, features: Tensor, exemplars: Tensor, mask: Tensor | None = None) -> Output:
+        """Classify every snippet.
+
+        Args:
+            features: (B, T, D), zero at padding.
+            exemplars: (C + 1, M, D) or (B, C + 1, M, D).
+            mask: (B, T) bool, true at valid snippets; None if all are. What stands at padding is undefined.
+        """
+        valid = None if mask is None else mask[:, None].to(features.dtype)
+        trunk = self.trunk(features.transpose(1, 2), valid)
+        origin = self.classifier(trunk.x)
+        y = self.correlate(trunk.x, self.intra_temp_conv1_k, self.intra_temp_conv1_v, valid)
+        if self.config.intra_layer == 2:
+            y = self.correlate(y, self.intra_temp_conv2_k, self.intra_temp_conv2_v, valid)
+        intra = self.intra_temp_classifier(y)
+        related = _masked(F.relu(self.relate(trunk.x, exemplars)), valid)
+        inter = self.inter_temp_classifier(related)
+        origin, intra, inter, *attentions = (
+            self.smooth(s, valid) for s in (origin, intra, inter, *trunk[:3])
+        )
+        a, b, c = self.config.mix
+        mixed = a * origin + b * intra + c * inter
+        return Output(*(s.transpose(1, 2) for s in (trunk.x, mixed, origin, intra, inter, *attentions)))
+
+    def exemplar_means(self, features: Tensor, label: Tensor) -> Tensor:
+        """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
+
+        Which snippets these are has no gradient. So whole videos pass through trunk and classifier without
+        one, and the chosen snippets alone, a fifth of all, are embedded again with it: an embedding depends
+        on the snippet, its two neighbours and the average of the video. The second pass uses the dropout
+        masks of the first, so values and gradients are those of one pass over everything.
+
+        Args:
+            features: (N, S, D).
+            label: (N,), the class that each video stands for.
+
+        Returns:
+            (N, 2, D): foreground, background.
+        """
+        n, size, d = features.shape
+        k = max(1, size // 10)
+        with torch.no_grad():
+            trunk = self.trunk(features.transpose(1, 2))
+            scores = self.classifier(trunk.x)
+            own = suppressed(scores, trunk.attention, 1)[torch.arange(n, device=label.device), label]
+            rows = torch.stack([own, scores[:, -1]], 1).topk(k, dim=2).indices.flatten(1)  # (N, 2k)
+        embedded = (
+            self._embed_rows(features, rows, trunk) if torch.is_grad_enabled() else _pick(trunk.x, rows)
+        )
+        return embedded.reshape(n, 2, k, d).mean(2)
+
+    def _embed_rows(self, features: Tensor, rows: Tensor, trunk: Trunk) -> Tensor:
+        """`Trunk.x` at chosen snippets, with gradients: (N, S, D) and `rows` (N, K) to (N, K, D)."""
+        size, d = features.shape[1:]
+        around = rows[..., None] + torch.arange(-1, 2, device=rows.device)
+        inside = (around >= 0) & (around < size)
+        index = around.clamp(0, size - 1).flatten(1)[..., None].expand(-1, -1, d)
+        window = features.gather(1, index).reshape(*around.shape, d) * inside[..., None]
+        rgb, flow = window.transpose(2, 3).chunk(2, 2)  # (N, K, h, 3)
+        rgb_mean, flow_mean = trunk.average.chunk(2, 1)
+        rgb_channel, rgb_bits, flow_channel, flow_bits, keep = trunk.masks
+        filtered = [
+            unit.filter_rows(own[..., 1], other, mean, channel, None if bits is None else _pick(bits, rows))
+            for unit, own, other, mean, channel, bits in (
+                (self.vAttn, rgb, flow, rgb_mean, rgb_channel, rgb_bits),
+                (self.fAttn, flow, rgb, flow_mean, flow_channel, flow_bits),
+            )
+        ]
+        fusion = self.fusion.conv
+        x = _lrelu(F.linear(torch.cat(filtered, 2), fusion.weight[..., 0], fusion.bias))
+        return x if keep is None else x * _pick(keep, rows)
+
+
+def _pick(x: Tensor, rows: Tensor) -> Tensor:
+    """(N, channels, S) at `rows` (N, K): (N, K, channels)."""
+    return x.gather(2, rows[:, None].expand(-1, x.shape[1], -1)).transpose(1, 2)
+
+
+def class_exemplars(means: Tensor, classes: int) -> Tensor:
+    """Exemplars of every class and of the background.
+
+    Args:
+        means: (C * M, 2, D), foreground and background of every exemplar video, class by class.
+        classes: C.
+
+    Returns:
+        (C + 1, M, D); background exemplar m is the average over classes.
+    """
+    foreground, background = means.reshape(classes, -1, 2, means.shape[-1]).unbind(2)
+    return torch.cat([foreground, background.mean(0, keepdim=True)])
+
+
+# --- losses ------------------------------------------------------------------------------------------------
+
+
+def topk_loss(logits: Tensor, labels: Tensor, background: float, ratio: int) -> Tensor:
+    """Multiple-instance loss of logits (B, T, C + 1) pooled over their T // `ratio` largest values.
+
+    Args:
+        labels: (B, C), 0 or 1.
+        background: whether the background column counts as present, 1 or 0.
+
+    Returns:
+        (B,) cross-entropies.
+    """
+    target = F.pad(labels, (0, 1), value=background)
+    target = target / (target.sum(1, keepdim=True) + 1e-4)
+    pooled = topk_mean(logits, max(1, logits.shape[1] // ratio))
+    return -(target * pooled.log_softmax(1)).sum(1)
+
+
+def agreement_loss(sequences: Sequence[Tensor], kind: Literal["inner_product", "kl"]) -> Tensor:
+    """How far sequences of logits (B, T, C + 1) disagree, over the ordered pairs (p, q) of their softmax.
+
+    "inner_product" is the mean of q (log q - p), "kl" of q (log q - log p), over all B T (C + 1) elements.
+    The logarithm is taken of the logits (log-softmax): a probability reaches 0 in float32, where the
+    derivative of q log q is infinite and, times the 0 of the softmax, NaN.
+    """
+    logs = torch.stack([s.log_softmax(-1) for s in sequences])
+    q = logs.exp()
+    p = q if kind == "inner_product" else logs
+    n = len(sequences)
+    # sum over pairs i != j of q_j log q_j - q_j p_i
+    pairs = (n - 1) * q * logs - q * (p.sum(0) - p)
+    return pairs.mean((1, 2, 3)).sum()
+
+
+def coactivity_loss(logits: Tensor, feat: Tensor, labels: Tensor, pairs: int) -> Tensor:
+    """Co-activity similarity of the pairs of rows (0, 1), (2, 3), ... (W-TALC).
+
+    Args:
+        logits: (B, T, C + 1), suppressed.
+        feat: (B, T, D).
+        labels: (B, C).
+        pairs: number of pairs, as far as there are rows; without a shared class the loss is 0.
+    """
+    pairs = min(pairs, len(feat) // 2)
+    w = logits[: 2 * pairs, :, :-1].softmax(1).transpose(1, 2)
+    x = feat[: 2 * pairs]
+    high = w @ x  # (2P, C, D)
+    low = (1 - w) @ x / max(feat.shape[1] - 1, 1)
+    h1, h2, l1, l2 = high[::2], high[1::2], low[::2], low[1::2]
+    near = 1 - F.cosine_similarity(h1, h2, dim=-1)
+    far = 1 - torch.stack([F.cosine_similarity(h1, l2, dim=-1), F.cosine_similarity(h2, l1, dim=-1)])
+    hinge = 0.5 * F.relu(near - far + 0.5).sum(0)  # (P, C)
+    shared = labels[0 : 2 * pairs : 2] * labels[1 : 2 * pairs : 2]
+    return (hinge * shared).sum() / shared.sum().clamp(min=1)
+
+
+class Mined(NamedTuple):
+    """Rows (B, k) of the snippets that the contrast compares: easy and hard, action and background."""
+
+    easy_action: Tensor
+    easy_background: Tensor
+    hard_action: Tensor
+    hard_background: Tensor
+
+
+def mine_snippets(attention: Tensor, easy_mask: Tensor) -> Mined:
+    """CoLA's snippet mining on an attention (B, T).
+
+    Easy snippets are the most and the least attended ones among those that `easy_mask` (B, T) leaves. Hard
+    ones are the most attended on the inner and on the outer side of the borders of the attended half of the
+    video. Of equal scores the earlier snippet comes first (the published sort leaves that open).
+    """
+    length = attention.shape[1]
+
+    def top(score: Tensor, k: int) -> Tensor:
+        return score.sort(dim=1, descending=True, stable=True).indices[:, : max(1, k)]
+
+    ordered = attention.sort(dim=1).values
+    median = (ordered[:, (length - 1) // 2] + ordered[:, length // 2]) / 2
+    active = (attention > median[:, None]).to(attention.dtype)
+
+    def dilated(before: int, after: int) -> Tensor:
+        return F.max_pool1d(F.pad(active, (before, after)), before + after + 1, 1)
+
+    def eroded(before: int, after: int) -> Tensor:
+        return -F.max_pool1d(-F.pad(active, (before, after)), before + after + 1, 1)
+
+    inner, outer = eroded(1, 1) - eroded(3, 2), dilated(2, 3) - dilated(1, 1)
+    easy, hard = length // 5, length // 20
+    return Mined(
+        top(attention * easy_mask, easy),
+        top((attention.amax(1, keepdim=True) - attention) * easy_mask, easy),
+        top(attention * inner, hard),
+        top(attention * outer, hard),
+    )
+
+
+def contrast_loss(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float = 0.07) -> Tensor:
+    """InfoNCE: the mean of `query` (B, k, D) towards that of `positive`, away from each of `negatives`."""
+    q, p = (F.normalize(x.mean(1), dim=1)[:, None] for x in (query, positive))
+    n = F.normalize(negatives, dim=2)
+    similar = (q @ torch.cat([p, n], 1).transpose(1, 2))[:, 0] / temperature
+    return -similar.log_softmax(1)[:, 0].mean()
+
+
+def losses(
+    out: Output, labels: Tensor, config: STCLNetConfig, easy_mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """All losses of a batch whose videos have equal length; "total" is their weighted sum.
+
+    Args:
+        out: of the network in training mode.
+        labels: (B, C).
+        easy_mask: (B, T), which snippets easy mining may take; None draws one (dropout of 0.6).
+    """
+    low = suppressed(out.cas, out.attention)
+    ratio = config.topk_ratio
+    background = 1 - out.cas.softmax(-1)[..., -1:]
+    attentions = (out.attention, out.rgb_attention, out.flow_attention)
+    rgb, flow = out.rgb_attention, out.flow_attention
+    if easy_mask is None:
+        easy_mask = dropout_mask(out.attention[..., 0], 0.6)
+    with torch.no_grad():
+        mined = mine_snippets(out.attention[..., 0], easy_mask)
+    ea, eb, ha, hb = (out.feat.gather(1, r[..., None].expand(-1, -1, out.feat.shape[2])) for r in mined)
+    parts = {
+        "mil": topk_loss(out.cas, labels, 1.0, ratio).mean(),
+        "mil_suppressed": topk_loss(low, labels, 0.0, ratio).mean(),
+        "mil_intra": topk_loss(out.intra, labels, 1.0, ratio).mean(),
+        "mil_origin": topk_loss(out.origin, labels, 1.0, ratio).mean(),
+        "mil_inter": topk_loss(out.inter, labels, 1.0, ratio).mean(),
+        "agreement": agreement_loss((out.origin, out.intra, out.inter), config.agreement),
+        "coactivity": coactivity_loss(low, out.feat, labels, config.pairs),
+        "mutual": 0.5 * (F.mse_loss(rgb, flow.detach()) + F.mse_loss(flow, rgb.detach())),
+        "norm": torch.stack([a.mean() for a in attentions]).mean(),
+        "guide": torch.stack([(background - a).abs().mean() for a in attentions]).mean(),
+        "contrast": contrast_loss(ha, ea, eb) + contrast_loss(hb, eb, ea),
+    }
+    weights = {
+        "agreement": config.agreement_weight,
+        "coactivity": config.coactivity_weight,
+        "mutual": config.mutual_weight,
+        "norm": config.norm_weight,
+        "guide": config.guide_weight,
+        "contrast": config.contrast_weight,
+    }
+    total = torch.stack([weights.get(name, 1.0) * value for name, value in parts.items()]).sum()
+    return {"total": total, **parts}
+
+
+# --- drawing -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VideoLists:
+    """From which videos a batch is drawn.
+
+    Attributes:
+        by_class: the videos of every class that has one, by class index.
+        all: the videos for the rows of a batch that are not paired.
+    """
+
+    by_class: dict[int, IntArray]
+    all: IntArray
+
+    @classmethod
+    def of(cls, labels: NDArray[np.float32], lengths: IntArray, min_snippets: int = 0) -> VideoLists:
+        """From video-level labels (V, C) and numbers of snippets (V,)."""
+        by_class = {c: np.flatnonzero(labels[:, c]) for c in range(labels.shape[1]) if labels[:, c].any()}
+        return cls(by_class, np.flatnonzero(lengths >= min_snippets))
+
+
+def _some(rng: AnyGenerator, videos: IntArray, count: int) -> IntArray:
+    """`count` different videos; with repetition where there are fewer (the published code raises)."""
+    return np.asarray(rng.choice(videos, count, replace=len(videos) < count), np.int64)
+
+
+def draw_videos(rng: AnyGenerator, lists: VideoLists, pairs: int, batch_size: int) -> IntArray:
+    """The videos of a batch, (batch_size,): `pairs` pairs that share a class, then any.
+
+    Args:
+        rng: a NumPy generator; with the legacy ``RandomState`` the draws are those of the published code.
+    """
+    classes = list(lists.by_class)
+    paired = [_some(rng, lists.by_class[classes[i]], 2) for i in rng.choice(len(classes), pairs)]
+    return np.concatenate([*paired, rng.choice(lists.all, batch_size - 2 * pairs)]).astype(np.int64)
+
+
+def draw_exemplars(
+    rng: AnyGenerator, lists: VideoLists, lengths: IntArray, classes: int, videos: int, size: int
+) -> tuple[IntArray, IntArray]:
+    """Exemplar videos of every class and their snippets, in the published order of draws.
+
+    Returns:
+        video (C, M) and rows (C, M, size). A class without training videos borrows from all of them.
+    """
+    video = np.empty((classes, videos), np.int64)
+    rows = np.empty((classes, videos, size), np.int64)
+    for c in range(classes):
+        video[c] = _some(rng, lists.by_class.get(c, lists.all), videos)
+        rows[c] = perturbed_rows(lengths[video[c]], size, rng)
+    return video, rows
+
+
+@dataclass(frozen=True)
+class ExemplarBatch(Batch):
+    """A training batch with the exemplar videos of its step.
+
+    Attributes:
+        bank: the features of the training videos.
+        exemplars: (C, M, S) int64, rows of ``bank.data``: the sampled exemplar videos.
+    """
+
+    bank: FeatureBank
+    exemplars: Tensor
+
+
+# --- the method --------------------------------------------------------------------------------------------
+
+# snippets that pass through the trunk at once when exemplars are made; bounds memory
+CHUNK = 10_000
+# random draws for inference; those of training have the keys (stage, step)
+EXEMPLAR_KEY = 0xE8E
+
+
+class STCLNet(SnippetMethod):
+    """STCL-Net: schedule, exemplars, scores and segments.
+
+    With ``exemplars="cached"`` a last stage without steps makes the exemplars from the trained network and
+    stores them as a buffer, so that a run localizes new videos without the training features.
+
+    Args:
+        config: `STCLNetConfig`.
+        dim: D, even.
+        classes: C class names.
+    """
+
+    name: ClassVar[str] = "stcl_net"
+    supervision: ClassVar[Literal["video", "point"]] = "video"
+    Config: ClassVar[type[MethodConfig]] = STCLNetConfig
+    config: STCLNetConfig
+    exemplars: Tensor  # (C + 1, M, D)
+    has_exemplars: Tensor  # bool: `exemplars` belongs to the present weights
+
+    def __init__(self, config: STCLNetConfig, *, dim: int, classes: Sequence[str]) -> None:
+        super().__init__(config, dim=dim, classes=classes)
+        if dim % 2:
+            raise InputError("STCL-Net splits features into RGB and flow", found=f"{dim} dimensions")
+        self.network = STCLNetwork(dim, len(classes), config)
+        self.register_buffer("exemplars", torch.zeros(len(classes) + 1, config.exemplar_videos, dim))
+        self.register_buffer("has_exemplars", torch.tensor(False))
+        self._training_data: tuple[TrainingData, VideoLists] | None = None
+
+    # training
+
+    def use_training_data(self, data: TrainingData) -> VideoLists:
+        """Remember from which videos exemplars are drawn; training does it by itself."""
+        if self._training_data is None or self._training_data[0] is not data:
+            lists = VideoLists.of(data.weak.multi_hot(), data.bank.lengths, self.config.min_snippets)
+            if not lists.by_class or not len(lists.all):
+                raise InputError(
+                    "no training video is labelled and long enough",
+                    expected=f"at least one of {max(1, self.config.min_snippets)} snippets",
+                )
+            self._training_data = data, lists
+        return self._training_data[1]
+
+    def stages(self, data: TrainingData) -> Sequence[Stage]:
+        train = Stage("train", self.config.iterations, min(self.config.log_every, self.config.iterations))
+        return [train, Stage("exemplars", 0, 1)] if self.config.exemplars == "cached" else [train]
+
+    def begin_stage(self, stage: int, data: TrainingData) -> None:
+        self.use_training_data(data)
+        if stage == 1:
+            self.make_exemplars(data)
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            self.network.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+
+    def draw(self, stage: int, step: int, data: TrainingData) -> ExemplarBatch:
+        c, bank, lists = self.config, data.bank, self.use_training_data(data)
+        rng = data.rng(stage, step)
+        video = draw_videos(rng, lists, min(c.pairs, c.batch_size // 2), c.batch_size)
+        rows = perturbed_rows(bank.lengths[video], c.snippets, rng)
+        return ExemplarBatch(
+            features=bank.rows(video, rows),
+            lengths=torch.full((len(video),), c.snippets, device=bank.data.device),
+            labels=data.labels[torch.from_numpy(video)],
+            names=tuple(bank.names[v] for v in video),
+            axes=tuple(bank.axes[v].resampled(c.snippets) for v in video),
+            bank=bank,
+            exemplars=self._draw_exemplars(rng, data),
+        )
+
+    def _draw_exemplars(self, rng: AnyGenerator, data: TrainingData) -> Tensor:
+        c, bank = self.config, data.bank
+        lists = self.use_training_data(data)
+        video, rows = draw_exemplars(
+            rng, lists, bank.lengths, len(self.classes), c.exemplar_videos, c.snippets
+        )
+        return torch.from_numpy(bank.offsets[video][..., None] + rows)
+
+    def embed_exemplars(self, snippets: Tensor, bank: FeatureBank) -> Tensor:
+        """The exemplars of sampled videos, (C, M, S) rows of ``bank.data``: (C + 1, M, D)."""
+        classes, m = snippets.shape[:2]
+        label = torch.arange(classes, device=snippets.device).repeat_interleave(m)
+        means = by_rows(self._exemplar_means, snippets.flatten(0, 1), label, bank=bank)
+        return class_exemplars(means, classes)
+
+    def _exemplar_means(self, snippets: Tensor, label: Tensor, bank: FeatureBank) -> Tensor:
+        device, videos = self.exemplars.device, max(1, CHUNK // snippets.shape[1])
+        parts = []
+        for i in range(0, len(snippets), videos):
+            rows, of = snippets[i : i + videos], label[i : i + videos]
+            features = bank.data.index_select(0, rows.flatten().to(bank.data.device)).to(device)
+            parts.append(self.network.exemplar_means(features.reshape(*rows.shape, -1), of.to(device)))
+        return torch.cat(parts)
+
+    def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
+        self.has_exemplars.fill_(False)
+        exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
+        return losses(self.network(batch.features, exemplars), batch.labels, self.config)
+
+    # inference
+
+    @torch.no_grad()
+    def make_exemplars(self, data: TrainingData) -> None:
+        """Draw exemplars from the training videos once and keep them with the weights."""
+        self.use_training_data(data)
+        was_training = self.training
+        self.eval()
+        rng = data.rng(EXEMPLAR_KEY, 0)
+        self.exemplars.copy_(self.embed_exemplars(self._draw_exemplars(rng, data), data.bank))
+        self.has_exemplars.fill_(True)
+        self.train(was_training)
+
+    def _exemplars_for(self, names: Sequence[str]) -> Tensor:
+        """Exemplars for whole videos: one set for all, or a set for each."""
+        known = self._training_data
+        if self.config.exemplars == "cached":
+            if not bool(self.has_exemplars):
+                if known is None:
+                    raise InputError(
+                        "these STCL-Net weights have no stored exemplars",
+                        hint="exemplars are made when training ends; for other weights call "
+                        "make_exemplars(training_data)",
+                    )
+                self.make_exemplars(known[0])
+            return self.exemplars
+        if known is None:
+            raise InputError(
+                "exemplars='per_video' needs the training features",
+                hint="call use_training_data(training_data), or set exemplars='cached'",
+            )
+        keys = [zlib.crc32(name.encode()) for name in names]
+        draws = [self._draw_exemplars(known[0].rng(EXEMPLAR_KEY, 1, key), known[0]) for key in keys]
+        return torch.stack([self.embed_exemplars(draw, known[0].bank) for draw in draws])
+
+    @torch.no_grad()
+    def classify(self, batch: Batch) -> Tensor:
+        """Video classification scores (B, C + 1) as the published code evaluates them, background last.
+
+        They play no part in localization.
+        """
+        cas = self.network(batch.features, self._exemplars_for(batch.names), batch.mask).cas
+        return classification_scores(cas, batch.lengths, self.config.classification)
+
+    @torch.no_grad()
+    def score(self, batch: Batch) -> list[SnippetScores]:
+        out = self.network(batch.features, self._exemplars_for(batch.names), batch.mask)
+        activation = out.cas * out.attention
+        video = class_scores(activation, batch.lengths, self.config.pool_divisor).cpu().numpy()
+        cas, attention = activation[..., :-1].cpu().numpy(), out.attention[..., 0].cpu().numpy()
+        return [
+            SnippetScores(name, cas[i, :t], attention[i, :t], video[i], axis)
+            for i, (name, t, axis) in enumerate(
+                zip(batch.names, batch.lengths.tolist(), batch.axes, strict=True)
+            )
+        ]
+
+    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
+        return localize(scores, self.classes, self.config)
+
+    @classmethod
+    def from_published(
+        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
+    ) -> Self:
+        """The method with official weights (THUMOS14 or ActivityNet model).
+
+        Args:
+            state_dict: by the official parameter names, with or without a leading "module.".
+            classes: class names in the order of the columns; None numbers them.
+            config: fields of `STCLNetConfig`; widths are read from the shapes.
+
+        Raises:
+            InputError: a parameter is missing, unexpected or of the wrong shape.
+        """
+        weights = {re.sub(r"^module\.", "", k): torch.as_tensor(v) for k, v in state_dict.items()}
+        shapes = {
+            "fusion.0.weight": 3,
+            "classifier.4.bias": 1,
+            "intra_temp_conv1_k.bias": 1,
+            "vAttn.attention.0.bias": 1,
+        }
+        for key, axes in shapes.items():
+            if key not in weights or weights[key].ndim != axes:
+                raise InputError(
+                    "these are not the weights of STCL-Net",
+                    field=key,
+                    found="nothing" if key not in weights else f"shape {tuple(weights[key].shape)}",
+                    expected=f"a tensor with {axes} axes",
+                )
+        dim, columns, keys, inside = (len(weights[key]) for key in shapes)
+        if classes is None:
+            classes = [f"class_{c}" for c in range(columns - 1)]
+        elif len(classes) != columns - 1:
+            raise InputError(
+                "the class list does not fit the weights", found=len(classes), expected=columns - 1
+            )
+        method = cls(
+            STCLNetConfig(**{"key_dim": keys, "attention_dim": inside, **config}), dim=dim, classes=classes
+        )
+        known = method.network.state_dict()
+        for key in [*known, *weights]:
+            found = f"shape {tuple(weights[key].shape)}" if key in weights else "nothing"
+            expected = f"shape {tuple(known[key].shape)}" if key in known else "no such parameter"
+            if found != expected:
+                raise InputError(
+                    "these weights do not fit STCL-Net", field=key, found=found, expected=expected
+                )
+        method.network.load_state_dict(weights)
+        return method
+
+
+# --- scores and segments -----------------------------------------------------------------------------------
+
+
+def class_scores(activation: Tensor, lengths: Tensor, divisor: int) -> Tensor:
+    """Class scores of videos, (B, C): pooled activations under a softmax with the background.
+
+    Args:
+        activation: (B, T, C + 1), logits times attention.
+        lengths: (B,) valid snippets.
+        divisor: the length // `divisor` largest values are averaged.
+    """
+    mask = torch.arange(activation.shape[1], device=lengths.device) < lengths[:, None]
+    pooled = masked_topk_mean(activation, (lengths // divisor).clamp(min=1), mask)
+    return pooled.softmax(1)[:, :-1]
+
+
+def classification_scores(cas: Tensor, lengths: Tensor, kind: Literal["max", "top_eighth"] = "max") -> Tensor:
+    """`STCLNetConfig.classification` scores (B, C + 1) of sequences (B, T, C + 1)."""
+    mask = torch.arange(cas.shape[1], device=lengths.device) < lengths[:, None]
+    k = torch.ones_like(lengths) if kind == "max" else (lengths + 7) // 8
+    return masked_topk_mean(cas, k, mask).softmax(1)
+
+
+def localize(scores: Sequence[SnippetScores], classes: Sequence[str], config: STCLNetConfig) -> Detections:
+    """Runs of the attention at many thresholds, scored for every likely class, under soft-NMS.
+
+    Everything is in snippets until the end; rows are ordered by video, class and picking of the soft-NMS.
+    """
+    each = [_proposals(s, config) for s in scores]
+    video = np.repeat(np.arange(len(each), dtype=np.int64), [len(p.label) for p in each])
+    label = np.concatenate([np.empty(0, np.int64), *(p.label for p in each)])
+    start, end, value = (
+        np.concatenate([np.empty(0), *(getattr(p, column) for p in each)])
+        for column in ("start", "end", "score")
+    )
+    group = video * len(classes) + label
+    decays = np.ones(len(value), bool) if config.nms_lifts_negative else value > 0
+    rest = np.flatnonzero(~decays)
+    rest = rest[np.argsort(-value[rest], kind="stable")]
+    rows = np.flatnonzero(decays)
+    picked, picked_value = soft_nms(
+        start[rows],
+        end[rows],
+        value[rows],
+        sigma=config.sigma,
+        plus_one=config.nms_plus_one,
+        group=group[rows],
+    )
+    rows, value = np.concatenate([rows[picked], rest]), np.concatenate([picked_value, value[rest]])
+    order = np.argsort(group[rows], kind="stable")
+    rows, value = rows[order], value[order]
+    bounds = np.searchsorted(video[rows], np.arange(len(scores) + 1))
+    seconds = [
+        s.axis.seconds_at(np.stack([start, end])[:, rows[a:b]])
+        for s, a, b in zip(scores, bounds[:-1], bounds[1:], strict=True)
+    ]
+    start_seconds, end_seconds = np.concatenate([np.empty((2, 0)), *seconds], 1)
+    return Detections(
+        tuple(s.video for s in scores),
+        tuple(classes),
+        video[rows],
+        start_seconds,
+        end_seconds,
+        label[rows],
+        value,
+    )
+
+
+class _Proposals(NamedTuple):
+    """Segments of a video before suppression, (N,) each; positions in snippets, ends exclusive."""
+
+    label: IntArray
+    start: IntArray
+    end: IntArray
+    score: NDArray[np.float64]
+
+
+def _proposals(s: SnippetScores, config: STCLNetConfig) -> _Proposals:
+    likely = np.flatnonzero(s.video_scores >= config.class_threshold)
+    likely = likely if len(likely) else np.array([s.video_scores.argmax()])
+    runs = find_runs(
+        s.foreground[None], config.thresholds, strict=True, drop_lone_first=config.drop_lone_first
+    )
+    # the same runs for every class
+    place = np.repeat(np.arange(len(likely)), len(runs))
+    runs = replace(runs[np.tile(np.arange(len(runs)), len(likely))], curve=place)
+    contrast = outer_inner_contrast(s.cas[:, likely].T, runs, config.margin)
+    score = contrast + config.class_weight * s.video_scores[likely].astype(np.float64)[place]
+    return _Proposals(likely[place], runs.start, runs.end, score)
