@@ -136,20 +136,32 @@ def train(data: Data, path: Path) -> None:
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
-        terms.append([float(losses.get(k, 0)) for k in ("total", *LOSSES.values())][:5])
+        terms.append(
+            [float(torch.as_tensor(losses.get(k, 0)).detach()) for k in ("total", *list(LOSSES.values())[:4])]
+        )
     terms_found = np.array(terms)
     assert_allclose(terms_found[:, 0], data["losses"], rtol=1e-4)
     assert_allclose(terms_found[:, 1:], data["loss_terms"], rtol=1e-4, atol=1e-5)
+    # Batch norm takes the output bias away again: its gradient is rounding noise, which Adam blows up to full
+    # steps. It and the running mean, which holds it, may drift by as much; nothing else depends on them.
+    steps, dim = len(data["xs"]), data["xs"].shape[-1]
+    drift = 2 * float(data["lr"]) * steps * dim
+    state = network.state_dict()
+    free = [name for name in state if name.endswith(("conv_out.bias", "bn.running_mean"))]
+    sums = {k: float(v.double().sum()) for k, v in state.items()}
+    biases = [n for n in free if n.endswith("bias")]
+    moved = sum(sums[n] - float(data[f"final_sum/{n}"]) for n in biases)
     parameters = torch.cat([p.detach().double().flatten() for p in network.parameters()])
-    assert_allclose(parameters.sum(), data["param_sum"], atol=1e-3)
-    assert_allclose(parameters.square().sum(), data["param_sqsum"], rtol=1e-4)
+    assert_allclose(parameters.sum() - moved, data["param_sum"], atol=1e-3)
+    slack = 1e-4 * float(data["param_sqsum"]) + 2 * drift * len(biases)
+    assert_allclose(parameters.square().sum(), data["param_sqsum"], atol=slack)
     for key, value in data.items():
         kind, _, name = key.partition("/")
         if kind == "final":
-            assert_allclose(network.state_dict()[name].numpy(), value, rtol=1e-3, atol=1e-4, err_msg=key)
+            atol = drift if name in free else 1e-4
+            assert_allclose(state[name].numpy(), value, rtol=1e-3, atol=atol, err_msg=key)
         elif kind == "final_sum":
-            found = network.state_dict()[name].double().sum()
-            assert_allclose(found, value, rtol=1e-4, atol=2e-3, err_msg=key)
+            assert_allclose(sums[name], value, rtol=1e-4, atol=drift if name in free else 2e-3, err_msg=key)
 
 
 def sampling(data: Data, path: Path) -> None:

@@ -566,22 +566,22 @@ class Refinement:
         return out
 
     def boxes(self, video: IntArray, length: IntArray) -> tuple[Tensor, Tensor]:
-        """Boxes of videos that are sampled to `length` (B,) rows, last segment first.
+        """Boxes of videos that are sampled to `length` (B,) rows, by falling first row.
 
         Returns:
             (B, N, 2) first and last row, with N that of the batch and at least 1; and (B,) how many are used.
         """
         count = np.bincount(self.segments.video[self.boxed], minlength=len(self.rows))
-        first = np.concatenate([[0], np.cumsum(count)])
         n = count[video]
         row = np.repeat(np.arange(len(video)), n)
-        at = self.boxed[_spans(first[video], n)]
-        slot = np.repeat(n, n) - 1 - (np.arange(len(at)) - np.repeat(np.cumsum(n) - n, n))
+        at = self.boxed[_spans((np.cumsum(count) - count)[video], n)]
         low, high = _expanded(self.start[at], self.end[at], self.config.expansion)
         scale = self._scale(video, length)[row]
+        first = np.maximum(np.rint(low * scale), 0)
+        last = np.minimum(np.rint(high * scale), length[row] - 1)
+        order = np.lexsort((-first, row))
         out = np.zeros((len(video), max(1, n.max(initial=0)), 2), np.int64)
-        out[row, slot, 0] = np.maximum(np.rint(low * scale), 0)
-        out[row, slot, 1] = np.minimum(np.rint(high * scale), length[row] - 1)
+        out[row, _spans(np.zeros_like(n), n)] = np.stack([first, last], 1)[order]
         return torch.from_numpy(out), torch.from_numpy(n)
 
     def targets(self, video: IntArray, length: IntArray, labels: NDArray[Any]) -> NDArray[np.float32]:
