@@ -69,18 +69,20 @@ def read_npy(path: str | os.PathLike[str], *, mmap: bool = False) -> np.ndarray:
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
-            header = {
+            read = {
                 (1, 0): np.lib.format.read_array_header_1_0,
                 (2, 0): np.lib.format.read_array_header_2_0,
             }.get(version)
             # version 3.0 (field names beyond latin1) has no public header reader, and holds no objects here
-            has_object = header is not None and header(file)[2].hasobject
-            if has_object:
+            shape, _, dtype = read(file) if read else ((1,), False, np.dtype(np.uint8))
+            if dtype.hasobject:
                 array = _ArrayUnpickler(file, encoding="latin1").load()
                 if not isinstance(array, np.ndarray):
                     raise pickle.UnpicklingError("it does not hold an array")
                 return array
-        return np.asarray(np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False))
+        return np.asarray(
+            np.load(path, mmap_mode="r" if mmap and 0 not in shape else None, allow_pickle=False)
+        )
     except FileNotFoundError:
         raise InputError("no such file", file=path) from None
     except pickle.UnpicklingError as error:
