@@ -1,0 +1,226 @@
+"""The array core of detection evaluation: overlap, greedy matching, average precision.
+
+Works in whatever unit the times are in and knows nothing of files or protocols. Everything is done for all
+classes, videos and thresholds at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Order = Literal["last", "first"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Segments as columns, (N,) each: `video` and `label` are indices, `start` and `end` times."""
+
+    video: IntArray
+    start: FloatArray
+    end: FloatArray
+    label: IntArray
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __getitem__(self, rows: BoolArray | IntArray) -> Segments:
+        return Segments(self.video[rows], self.start[rows], self.end[rows], self.label[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which detection took which instance, for every threshold.
+
+    Attributes:
+        order: (N,) rows of the detections by class, and by falling score within a class.
+        label: (N,) their classes, ascending.
+        instance: (H, N) the row of the instance taken at each threshold, -1 for a false positive; columns in
+            `order`.
+        positives: (C,) number of instances of each class.
+    """
+
+    order: IntArray
+    label: IntArray
+    instance: IntArray
+    positives: IntArray
+
+
+def temporal_iou(
+    start: FloatArray, end: FloatArray, other_start: FloatArray, other_end: FloatArray, empty: float = 0.0
+) -> FloatArray:
+    """Temporal intersection over union of half-open segments, element by element.
+
+    `empty` is the value of two segments of zero length, 0 / 0.
+    """
+    inter = np.maximum(0.0, np.minimum(end, other_end) - np.maximum(start, other_start))
+    union = (end - start) + (other_end - other_start) - inter
+    out = np.full(inter.shape, empty)
+    np.divide(inter, union, out=out, where=union != 0)
+    return out
+
+
+def by_score(label: IntArray, score: FloatArray, ties: Order) -> IntArray:
+    """Rows by class, then by falling score; of equal scores the one listed last or first comes first."""
+    rows = np.arange(len(score))
+    if ties == "last":
+        rows = rows[::-1]
+    return rows[np.lexsort((-score[rows], label[rows]))]
+
+
+def pairs(key: IntArray, other_key: IntArray, ties: Order) -> tuple[IntArray, IntArray]:
+    """All (i, j) with ``key[i] == other_key[j]``, by i, and within i by falling ("last") or rising j."""
+    rows = np.arange(len(other_key))
+    if ties == "last":
+        rows = rows[::-1]
+    rows = rows[np.argsort(other_key[rows], kind="stable")]
+    known, first, size = np.unique(other_key[rows], return_index=True, return_counts=True)
+    if not len(known):
+        none = np.empty(0, np.int64)
+        return none, none
+    place = np.minimum(np.searchsorted(known, key), len(known) - 1)
+    count = np.where(known[place] == key, size[place], 0)
+    left = np.repeat(np.arange(len(key)), count)
+    within = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
+    return left, rows[first[place[left]] + within]
+
+
+def match(
+    truth: Segments,
+    found: Segments,
+    score: FloatArray,
+    n_classes: int,
+    thresholds: Sequence[float],
+    *,
+    preference: Literal["overlap", "listed"] = "overlap",
+    ties: Order = "last",
+    numpy_ties: bool = False,
+    nan_matches: bool = False,
+) -> Matches:
+    """Greedy matching: by falling score, each detection takes a free instance of its video and class.
+
+    Every detection has a list of the instances with tIoU >= threshold in order of preference, and detections
+    choose by falling score. That is also what comes out if all of them claim at once, an instance keeps the
+    best claimant, and those turned away claim the next on their list (deferred acceptance, Gale and Shapley
+    1962, with one common ranking). Its rounds are array operations over all videos, classes and thresholds.
+
+    Args:
+        truth, found: instances (G rows) and detections (N rows); `video` must mean the same in both.
+        score: (N,).
+        n_classes: C; labels lie in [0, C).
+        thresholds: H values in (0, 1].
+        preference: a detection prefers the instance that it overlaps most, or the one "listed" first.
+        ties: which of equal scores and of equal overlaps comes first, that listed last or first.
+        numpy_ties: equal overlaps stand in the order in which NumPy's default, unstable sort leaves them, as
+            in the published code. That order depends on NumPy and on the processor.
+        nan_matches: two segments of zero length in one video match at every threshold, as in the published
+            code, where 0 / 0 compares false; else they never match.
+    """
+    levels = np.asarray(thresholds, dtype=np.float64)
+    if not (levels.ndim == 1 and len(levels) and np.all((levels > 0) & (levels <= 1))):
+        raise ValueError(f"tIoU thresholds lie in (0, 1], got {levels.tolist()}")
+    order = by_score(found.label, score, ties)
+    ranked = found[order]
+    listed_first: Order = "first" if preference == "listed" else ties
+    rank, instance = pairs(
+        ranked.video * n_classes + ranked.label, truth.video * n_classes + truth.label, listed_first
+    )
+    overlap = temporal_iou(
+        ranked.start[rank],
+        ranked.end[rank],
+        truth.start[instance],
+        truth.end[instance],
+        empty=np.inf if nan_matches else 0.0,
+    )
+    near = np.flatnonzero(overlap >= levels.min())
+    if preference == "overlap":
+        near = near[np.lexsort((-overlap[near], rank[near]))]
+        if numpy_ties:
+            _as_numpy_sorts(near, rank, instance, overlap)
+    rank, instance, overlap = rank[near], instance[near], overlap[near]
+    taken = np.full((len(levels), len(found)), -1, np.int64)
+    level, row = np.nonzero(overlap >= levels[:, None])
+    _choose(taken, len(truth), level, rank[row], instance[row])
+    return Matches(order, ranked.label, taken, np.bincount(truth.label, minlength=n_classes))
+
+
+def _as_numpy_sorts(near: IntArray, rank: IntArray, instance: IntArray, overlap: FloatArray) -> None:
+    """Reorder, in place, the pairs `near` of detections with equal overlaps as an unstable sort has them.
+
+    The published code sorts the overlaps of one detection with all instances of its video and class.
+    """
+    r, o = rank[near], overlap[near]
+    tied = np.unique(r[1:][(r[1:] == r[:-1]) & (o[1:] == o[:-1])])
+    begin, end = np.searchsorted(rank, tied), np.searchsorted(rank, tied, side="right")
+    for size in np.unique(end - begin):
+        rows = begin[end - begin == size, None] + np.arange(size)
+        rows = np.take_along_axis(rows, np.argsort(instance[rows], axis=1), axis=1)  # as listed
+        rows = np.take_along_axis(rows, np.argsort(overlap[rows], axis=1)[:, ::-1], axis=1)
+        wanted = rows[overlap[rows] >= o.min()]
+        place = np.flatnonzero(np.isin(r, rank[rows[:, 0]]))
+        near[place] = wanted
+
+
+def _choose(taken: IntArray, n_truth: int, level: IntArray, rank: IntArray, instance: IntArray) -> None:
+    """Write into `taken` (H, N) who gets what; candidates are sorted by level, rank and preference."""
+    if not len(level):
+        return
+    n = taken.shape[1]
+    chooser = level * n + rank
+    wish = level * n_truth + instance
+    head = np.flatnonzero(np.concatenate([[True], chooser[1:] != chooser[:-1]]))
+    end = np.append(head[1:], len(chooser))
+    place = head.copy()  # where each chooser stands on its list
+    nobody = len(head)
+    holder = np.full(len(taken) * n_truth, nobody)
+    active = np.arange(nobody)
+    while len(active):
+        target = wish[place[active]]
+        before = holder[target]
+        np.minimum.at(holder, target, active)  # the smaller number is the higher score
+        won = holder[target] == active
+        displaced = before[won]
+        active = np.concatenate([active[~won], displaced[displaced < nobody]])
+        place[active] += 1
+        active = active[place[active] < end[active]]
+    held = np.flatnonzero(holder < nobody)
+    taken.reshape(-1)[chooser[head[holder[held]]]] = held % n_truth
+
+
+def average_precision(matches: Matches, *, interpolated: bool = True) -> FloatArray:
+    """Average precision of every threshold and class.
+
+    AP = sum of precision at the ranks of the true positives / number of instances. Interpolated: the
+    precision at a rank is the best one at this rank or later.
+
+    Returns:
+        (H, C) in [0, 1]; 0 for a class without detections, NaN for a class without instances.
+    """
+    h, n = matches.instance.shape
+    c = len(matches.positives)
+    hit = matches.instance >= 0
+    begin = np.searchsorted(matches.label, np.arange(c + 1))
+    total = np.zeros((h, n + 1), np.int64)
+    np.cumsum(hit, axis=1, out=total[:, 1:])
+    level, at = np.nonzero(hit)
+    label = matches.label[at]
+    first = begin[label]
+    precision = (total[level, at + 1] - total[level, first]) / (at + 1 - first)
+    group = level * c + label
+    if interpolated and len(at):
+        # a running maximum from the right that starts anew in every group: on exact integer codes
+        values, code = np.unique(precision, return_inverse=True)
+        code = code.reshape(-1) + (h * c - 1 - group) * len(values)
+        precision = values[np.maximum.accumulate(code[::-1])[::-1] % len(values)]
+    sums = np.bincount(group, weights=precision, minlength=h * c).reshape(h, c)
+    positives = matches.positives.astype(np.float64)
+    ap = np.full((h, c), np.nan)
+    np.divide(sums, positives, out=ap, where=positives > 0)
+    return ap
