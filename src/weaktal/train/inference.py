@@ -56,12 +56,15 @@ def score_videos(method: SnippetMethod, bank: FeatureBank, *, rows: int = ROWS) 
 
 
 @torch.no_grad()
-def detect_videos(method: Method, bank: FeatureBank, *, rows: int = ROWS) -> Detections:
+def detect_videos(
+    method: Method, bank: FeatureBank, *, proposals: Detections | None = None, rows: int = ROWS
+) -> Detections:
     """Detections in all videos, ordered by the videos of the bank.
 
     Args:
         method: in evaluation mode.
         bank: features.
+        proposals: segments of a base locator, for proposal-level methods.
         rows: see `batches`.
     """
     if isinstance(method, SnippetMethod):

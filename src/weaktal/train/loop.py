@@ -284,6 +284,9 @@ def fit(
                 if world_size() > 1:
                     make_batch_norm_global(method)
                 _same_everywhere(fabric, method)
+            if not stage.steps:  # all that this stage does is to begin
+                save(last_path, Position(s + 1), None)
+                continue
             optimizer = method.optimizer(s)
             if state is not None and position.stage == s and state.optimizer is not None:
                 optimizer.load_state_dict(state.optimizer)
