@@ -83,11 +83,13 @@ def find_runs(
     x = np.atleast_2d(np.asarray(curves, dtype=np.float64))
     h = np.asarray(thresholds, dtype=np.float64).reshape(1, -1, 1)
     k, n = x.shape
-    above = np.zeros((k, h.size, n + 2), dtype=np.int8)
+    above = np.zeros((k, h.size, n + 2), dtype=np.bool_)
     above[..., 1:-1] = x[:, None] > h if strict else x[:, None] >= h
-    change = np.diff(above, axis=-1)
-    curve, threshold, start = np.nonzero(change == 1)
-    end = np.nonzero(change == -1)[2]
+    # every row begins and ends below, so changes are starts and ends in turn; one flat search is the fastest
+    change = np.flatnonzero(above[..., 1:] != above[..., :-1])
+    row, start = np.divmod(change[::2], n + 1)
+    curve, threshold = np.divmod(row, max(1, h.size))
+    end = change[1::2] - row * (n + 1)
     runs = Runs(curve, threshold, start, end)
     keep = runs.length >= min_length
     if drop_lone_first:

@@ -238,13 +238,25 @@ class SegmentAttention(nn.Module):
         self.bn = nn.BatchNorm1d(dim)
         nn.init.zeros_(self.bn.weight)
 
+    @property
+    def out_bias(self) -> Tensor:
+        assert self.conv_out.bias is not None
+        return self.conv_out.bias
+
+    def normalized(self, rows: Tensor) -> Tensor:
+        """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
+        out: Tensor = self.bn(rows) if len(rows) > 1 or not self.training else rows * self.bn.weight
+        return out
+
     def project(self, rows: Tensor) -> list[Tensor]:
         """Queries, keys and values of rows (M, D)."""
         return [_pointwise(conv, rows) for conv in (self.conv_query, self.conv_key, self.conv_value)]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
         """Multi-head attention of (B, M, D); every row of `allowed` (B, M, M) needs a true entry."""
-        q, k, v = (x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        b, m, d = q.shape
+        heads = self.config.heads
+        q, k, v = (x.view(b, m, heads, d // heads).transpose(1, 2) for x in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[:, None])
         return out.transpose(1, 2).flatten(2)
 
@@ -268,23 +280,22 @@ class IntraSegmentAttention(SegmentAttention):
         slot = at.div(t, rounding_mode="floor") * longest + place
         front = covers.new_zeros((b * longest, covers.shape[-1]), dtype=e.dtype)
         front.index_copy_(0, slot, covers.flatten(0, 1).index_select(0, at).to(e.dtype))
-        front = front.unflatten(0, (b, longest))
+        front = front.view(b, longest, -1)
         allowed = torch.bmm(front, front.transpose(1, 2)) > 0
         allowed |= ~front.any(-1)[..., None]  # unused rows: any value, for their result is not read
 
         rows = e.flatten(0, 1).index_select(0, at)
         q, k, v = (
-            e.new_zeros((b * longest, d)).index_copy(0, slot, x).unflatten(0, (b, longest))
+            e.new_zeros((b * longest, d)).index_copy(0, slot, x).view(b, longest, d)
             for x in self.project(rows)
         )
         out = self.attend(q, k, v, allowed).flatten(0, 1).index_select(0, slot)
         out = _pointwise(self.conv_out, out)
         if self.config.normalize_uncovered:
-            bias = self.conv_out.bias.to(out.dtype).expand(b * t, d)
-            return e + self.bn(bias.index_copy(0, at, out)).unflatten(0, (b, t))
-        if len(out) > 1 or not self.training:
-            out = self.bn(out)
-        return e.flatten(0, 1).index_add(0, at, out).unflatten(0, (b, t))
+            bias = self.out_bias.to(out.dtype).expand(b * t, d)
+            return e + self.normalized(bias.index_copy(0, at, out)).view(b, t, d)
+        out = self.normalized(out)
+        return e.flatten(0, 1).index_add(0, at, out).view_as(e)
 
 
 class InterSegmentAttention(SegmentAttention):
@@ -305,13 +316,12 @@ class InterSegmentAttention(SegmentAttention):
         # the output projection is linear, so it comes before the spreading to T snippets, its bias after
         out = F.linear(out, self.conv_out.weight[..., 0])
         share = p / p.sum(-1, keepdim=True).clamp(min=1e-5)
-        out = (torch.bmm(share, out) + self.conv_out.bias).flatten(0, 1)
+        out = (torch.bmm(share, out) + self.out_bias).flatten(0, 1)
         if self.config.normalize_uncovered:
-            return e + self.bn(out).view_as(e)
+            return e + self.normalized(out).view_as(e)
         at = covers.any(-1).flatten().nonzero()[:, 0]
         out = out.index_select(0, at)
-        if len(out) > 1 or not self.training:
-            out = self.bn(out)
+        out = self.normalized(out)
         return e.flatten(0, 1).index_add(0, at, out).view_as(e)
 
 
@@ -495,7 +505,7 @@ class Warp:
             source = [
                 x
                 if c is None
-                else piecewise_linear(np.arange(len(x)) + 0.5, c, np.arange(len(c)) * 1.0) - 0.5
+                else piecewise_linear(np.arange(len(x)) + 0.5, c, np.arange(len(c), dtype=np.float64)) - 0.5
                 for x, c in pairs
             ]
         self.rows = np.array([len(x) for x in source], np.int64)
@@ -506,13 +516,13 @@ class Warp:
         """Where rows (B, S) of the warped videos (B,) lie among the snippets."""
         return self.source[self.offsets[video][:, None] + rows]
 
-    def warped(self, video: int, position: FloatArray) -> FloatArray:
+    def warped(self, video: int | np.integer, position: FloatArray) -> FloatArray:
         """Positions on the time line of a video, in snippets, on the warped one, in rows."""
         c = self.knots[video]
         if c is None:
             return position
         shift = 1.0 if self.at_end else 0.0
-        return piecewise_linear(position + shift, np.arange(len(c)) * 1.0, c, side="left") - shift
+        return piecewise_linear(position + shift, np.arange(len(c), dtype=np.float64), c, side="left") - shift
 
 
 class Refinement:
@@ -550,7 +560,7 @@ class Refinement:
         self.rows = clock.length if self.warp is None else self.warp.rows
         self.start, self.end = (self._warped(x) for x in (segments.start, segments.end))
 
-    def knots(self, video: int) -> FloatArray | None:
+    def knots(self, video: int | np.integer) -> FloatArray | None:
         """Cumulative weights of a video, or None if it is not warped."""
         return None if self.warp is None else self.warp.knots[video]
 
@@ -691,7 +701,7 @@ def sampled(
     out = F.embedding_bag(
         flat.to(bank.data.device), bank.data, mode="sum", per_sample_weights=share.to(bank.data)
     )
-    return out.unflatten(0, rows.shape)
+    return out.view(*rows.shape, bank.dim)
 
 
 @dataclass(frozen=True)
@@ -765,10 +775,10 @@ class ASMLoc(SnippetMethod):
         rows = data.bank.lengths[video] if plan is None else plan.rows[video]
         at = random_positions(rows, c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
-        axes = [_axis(data.bank.axes[v], c.snippets, plan and plan.knots(v)) for v in video]
+        axes = [_axis(data.bank.axes[v], c.snippets, plan.knots(v) if plan else None) for v in video]
         labels = data.weak.multi_hot()[video]
         batch = Batch(
-            sampled(data.bank, video, at, length, plan and plan.warp),
+            sampled(data.bank, video, at, length, plan.warp if plan else None),
             torch.from_numpy(length).to(device),
             torch.from_numpy(labels).to(device),
             tuple(data.bank.names[v] for v in video),
@@ -872,15 +882,15 @@ class ASMLoc(SnippetMethod):
         ordered = []
         for step in range(steps + 1):
             kinds = ("best", "last") if step == steps else ("last",)
-            state = next((found[step][k] for k in kinds if k in found.get(step, {})), None)
-            if state is None:
+            here = [found[step][k] for k in kinds if k in found.get(step, {})]
+            if not here:
                 raise InputError(
                     "the checkpoint of a step is missing",
                     expected=f"model_step{step}_{kinds[0]}_epoch.pth",
                     found=", ".join(sorted(states)) or "no files",
                     hint="new videos go through the networks of all steps",
                 )
-            ordered.append(state)
+            ordered.append(here[0])
         return cls._from_states(ordered, classes, config)
 
     @classmethod
@@ -951,7 +961,7 @@ class ASMLoc(SnippetMethod):
                 t = duration * piecewise_linear(
                     t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left"
                 )
-            return t + clock.offset[v]
+            return np.asarray(t + clock.offset[v])
 
         c = self.config
         return self._segments(scores, c.pseudo_on_cas, c.pseudo_on_attention, 0.0, seconds)
@@ -964,7 +974,7 @@ class ASMLoc(SnippetMethod):
         rows, length = at_most_rows(
             bank.lengths[video] if plan is None else plan.rows[video], self.config.snippets
         )
-        features = sampled(bank, video, rows.astype(float), length, plan and plan.warp).to(device)
+        features = sampled(bank, video, rows.astype(float), length, plan.warp if plan else None).to(device)
         mask = torch.from_numpy(np.arange(rows.shape[1]) < length[:, None]).to(device)
         segments = () if plan is None else (x.to(device) for x in plan.boxes(video, length))
         out = network(features, mask, *segments)
@@ -975,7 +985,7 @@ class ASMLoc(SnippetMethod):
                 cas[i, :t, :-1],
                 attention[i, :t, 0],
                 cls[i, :-1],
-                _axis(bank.axes[v], int(t), plan and plan.knots(v)),
+                _axis(bank.axes[v], int(t), plan.knots(v) if plan else None),
             )
             for i, (v, t) in enumerate(zip(video, length, strict=True))
         ]
@@ -1005,15 +1015,14 @@ class ASMLoc(SnippetMethod):
             def seconds(v: int, positions: FloatArray) -> FloatArray:
                 return scores[v].axis.seconds_at(positions / self.config.upsampling)
 
-        parts = []
-        for v, score in enumerate(scores):
-            label, start, end, value = self._candidates(score, on_cas, on_attention, bonus)
-            at = seconds(v, np.stack([start, end]).astype(float))
-            parts.append((np.full(len(label), v), *at, label, value))
         names = tuple(s.video for s in scores)
-        if not parts:
+        found = [self._candidates(s, on_cas, on_attention, bonus) for s in scores]
+        times = [seconds(v, np.stack(c[1:3]).astype(np.float64)) for v, c in enumerate(found)]
+        if not found:
             return Detections.empty(names, self.classes)
-        video, start, end, label, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+        video = np.repeat(np.arange(len(found)), [len(c[0]) for c in found])
+        start, end = np.concatenate(times, axis=1)
+        label, value = np.concatenate([c[0] for c in found]), np.concatenate([c[3] for c in found])
         keep = nms(
             start,
             end,
@@ -1031,7 +1040,7 @@ class ASMLoc(SnippetMethod):
         c, share = self.config, self.config.attention_share
         classes = np.flatnonzero(score.video_scores > c.class_threshold)
         if not len(classes):
-            classes = np.argmax(score.video_scores)[None]
+            classes = np.array([np.argmax(score.video_scores)])
         cas, attention = (self._upsampled(x) for x in (score.cas[:, classes].T, score.foreground))
         found = []
         if on_cas is not None:

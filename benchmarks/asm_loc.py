@@ -1,0 +1,186 @@
+"""ASM-Loc: where a training iteration spends its time, and how long pseudo segments take.
+
+    python benchmarks/asm_loc.py [--dim 2048] [--snippets 750] [--batch 16] [--iterations 2] [--videos 412]
+
+Prints, on one machine and in one run: the time of a training iteration of the base and of a refinement network
+by part, the share that is not the network's own, the ratio of the two networks; and the time of pseudo segments
+for a data set against a plain reading of the published procedure in loops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from weaktal.core import SnippetScores, TimeAxis, WeakLabels, WeakVideo
+from weaktal.features.bank import FeatureBank
+from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig
+from weaktal.methods.protocol import TrainingData
+from weaktal.train.config import resolve_config
+
+RATE = 25 / 16
+
+
+def thumos_like(videos: int, dim: int, seed: int = 0) -> TrainingData:
+    """Random features; lengths and numbers of actions spread as in THUMOS14 (median near 200 s)."""
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(np.exp(rng.normal(5.6, 0.7, videos)), 20, 2500).astype(int)
+    names = [f"v{i}" for i in range(videos)]
+    arrays = [rng.standard_normal((n, dim), dtype=np.float32) for n in lengths]
+    weak = tuple(WeakVideo(n, (int(rng.integers(20)),)) for n in names)
+    return TrainingData(
+        FeatureBank.of(names, arrays, RATE), WeakLabels(tuple(f"c{i}" for i in range(20)), weak)
+    )
+
+
+def activations(data: TrainingData, snippets: int, seed: int = 1) -> list[SnippetScores]:
+    """Scores with actions of a few seconds every 15 seconds or so, as a trained network gives them."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for video, axis in zip(data.weak.videos, data.bank.axes, strict=True):
+        length = min(axis.length, snippets)
+        centres = np.arange(length) / length * axis.end
+        attention = np.full(length, 0.15)
+        for start in np.arange(rng.uniform(0, 15), axis.end, 15):
+            width = rng.lognormal(1.0, 0.6)
+            attention += rng.uniform(0.3, 0.8) * np.exp(-(((centres - start) / width) ** 4))
+        attention = np.clip(attention + rng.normal(0, 0.04, length), 0, 1)
+        cas = rng.uniform(0, 0.04, (length, 20))
+        votes = np.full(20, 0.03)
+        for label in (video.labels[0], int(rng.integers(20))):
+            cas[:, label] += 0.7 * attention
+            votes[label] = 0.4
+        cas, attention = cas.astype(np.float32), attention.astype(np.float32)
+        out.append(SnippetScores(video.name, cas, attention, votes, axis.resampled(length)))
+    return out
+
+
+# The published procedure for pseudo segments, plainly: threshold by threshold, run by run, pair by pair.
+
+
+def plain_pseudo_segments(scores: list[SnippetScores], config: ASMLocConfig) -> list[list[tuple[float, ...]]]:
+    assert config.pseudo_on_attention is not None
+    up = config.upsampling
+    out = []
+    for score in scores:
+        length = len(score.foreground)
+        at = np.arange(0, length, 1 / up)
+        low = np.clip(np.floor(at).astype(int), 0, length - 2)
+        part = at - low
+        second = score.axis.end / (length * up)
+        attention = score.foreground[low] * (1 - part) + score.foreground[low + 1] * part
+        kept = []
+        for label in np.flatnonzero(score.video_scores > config.class_threshold):
+            cas = score.cas[low, label] * (1 - part) + score.cas[low + 1, label] * part
+            found = []
+            for threshold in np.arange(*config.pseudo_on_attention):
+                above = np.where(attention >= threshold)[0]
+                for run in np.split(above, np.where(np.diff(above) != 1)[0] + 1):
+                    if len(run) < 2:
+                        continue
+                    n = len(run)
+                    left = list(range(max(0, int(run[0] - config.margin * n)), run[0]))
+                    right = list(range(run[-1] + 1, min(len(at) - 1, int(run[-1] + config.margin * n)) + 1))
+                    outer = left + right
+                    contrast = np.mean(cas[run]) - (np.mean(cas[outer]) if outer else 0.0)
+                    found.append((run[0] * second, (run[-1] + 1) * second, float(contrast)))
+            order = list(np.argsort([f[2] for f in found])[::-1])
+            while order:
+                best = order.pop(0)
+                s, e, c = found[best]
+                kept.append((float(label), s, e, c))
+                rest = []
+                for i in order:
+                    both = max(0.0, min(e, found[i][1]) - max(s, found[i][0]) + 1)
+                    union = (e - s + 1) + (found[i][1] - found[i][0] + 1) - both
+                    if both / union < config.nms_threshold:
+                        rest.append(i)
+                order = rest
+        out.append(kept)
+    return out
+
+
+def timed(function: Callable[[], object], repeat: int) -> float:
+    """Seconds, the best of some runs."""
+    best = np.inf
+    for _ in range(repeat):
+        begin = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> dict[str, float]:
+    """Seconds of an iteration by part, the medians of some runs after one that is not counted."""
+    optimizer = method.optimizer(stage)
+    method.train()
+    rows = []
+    for step in range(repeat + 1):
+        clock = [time.perf_counter()]
+        batch = method.draw(stage, step, data)
+        clock.append(time.perf_counter())
+        losses = method.training_step(batch)
+        clock.append(time.perf_counter())
+        optimizer.zero_grad()
+        losses["total"].backward()
+        clock.append(time.perf_counter())
+        optimizer.step()
+        clock.append(time.perf_counter())
+        rows.append(np.diff(clock))
+    parts = np.median(rows[1:], axis=0)
+    return dict(zip(("draw", "forward", "backward", "optimizer"), parts.tolist(), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--snippets", type=int, default=750)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--videos", type=int, default=412)
+    parser.add_argument("--only", choices=("training", "segments"))
+    args = parser.parse_args()
+    settings = {"snippets": args.snippets, "batch_size": args.batch, "num_steps": 1}
+    config = resolve_config("asm_loc", "thumos14", settings)
+    assert isinstance(config, ASMLocConfig)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+    if args.only != "segments":
+        data = thumos_like(2 * args.batch, args.dim)
+        method = ASMLoc(config, dim=args.dim, classes=data.weak.classes)
+        scores = activations(data, args.snippets)
+        method.pseudo = [method._segments(scores, config.pseudo_on_cas, config.pseudo_on_attention, 0.0)]
+        total = {}
+        for stage, name in enumerate(("base", "refinement")):
+            method.stage, method._refinement = stage, None
+            parts = iteration(method, data, stage, args.iterations)
+            total[name] = sum(parts.values())
+            text = ", ".join(f"{k} {v:.3f} s" for k, v in parts.items())
+            print(
+                f"{name}: {total[name]:.3f} s an iteration ({text}); draw {parts['draw'] / total[name]:.1%}"
+            )
+        print(f"refinement / base: {total['refinement'] / total['base']:.2f}")
+        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+    if args.only != "training":
+        data = thumos_like(args.videos, 1)
+        method = ASMLoc(config, dim=8, classes=data.weak.classes)
+        scores = activations(data, args.snippets)
+        grids = config.pseudo_on_cas, config.pseudo_on_attention, 0.0
+        ours = timed(lambda: method._segments(scores, *grids), 3)
+        plain = timed(lambda: plain_pseudo_segments(scores, config), 1)
+        found, expected = method._segments(scores, *grids), plain_pseudo_segments(scores, config)
+        same = len(found) == sum(map(len, expected))
+        print(
+            f"pseudo segments of {args.videos} videos: {ours:.3f} s, plain loops {plain:.2f} s, "
+            f"{plain / ours:.1f} times; {len(found)} segments, {'as many' if same else 'DIFFERENT'} in both"
+        )
+
+
+if __name__ == "__main__":
+    main()
