@@ -366,7 +366,7 @@ def find(path: Path, names: Sequence[str] | None = None, subset: str | None = No
         raise InputError(
             "no features in this folder",
             file=path,
-            found=", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing",
+            found=", ".join(sorted(p.name for p in path.iterdir() if p.name[0] != ".")[:6]) or "nothing",
             expected="NAME.npy, .npz or .safetensors; rgb/ and flow/; train/ and test/ with either; a joint "
             ".npy; an .h5 file; a pack",
         )

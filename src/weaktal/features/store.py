@@ -102,7 +102,8 @@ class FeatureStore:
         if not first:
             raise InputError("no name begins like this", file=path, field="prefix", found=repr(prefix))
         time, crops = _axes([layout.shapes(n) for n in first[:16]])
-        widths = tuple(_shape(s, time, crops)[1] for s in layout.shapes(first[0]))
+        dims = said.get("dims") if layout.kind == "pack" else None  # a pack holds streams side by side
+        widths = tuple(dims or (_shape(s, time, crops)[1] for s in layout.shapes(first[0])))
         return cls(
             path=Path(path),
             layout=layout,
@@ -187,7 +188,7 @@ class FeatureStore:
                     expected="(snippets, width)",
                 ) from None
         widths = tuple(width for _, width in found)
-        if widths != self.streams:
+        if sum(widths) != self.dim:
             raise InputError(
                 "features of another width",
                 file=self.where(name),

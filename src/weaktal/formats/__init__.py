@@ -5,6 +5,7 @@ Times are seconds in everything that comes out of these functions.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -57,7 +58,7 @@ def load_annotations(
     *,
     points: PathLike | None = None,
     ignore: PathLike | None = None,
-    fps: PathLike | float | None = None,
+    fps: PathLike | Fps | None = None,
 ) -> Annotations:
     """Annotations of a file or folder; the format is found by looking.
 
@@ -65,7 +66,7 @@ def load_annotations(
         path: ActivityNet JSON, a W-TALC folder of ``.npy`` arrays, or a CSV table.
         points: a file of clicks, see `load_points`.
         ignore: a file of ambiguous intervals, see `load_ignored`.
-        fps: frame rates for clicks in frames: a JSON file ``{name: rate}``, or one number for all videos.
+        fps: frame rates for clicks in frames, see `load_fps`.
 
     Raises:
         InputError: anything that cannot be read, with file and place.
@@ -175,11 +176,17 @@ def _writer(writers: dict[str, T], by_suffix: dict[str, str], path: PathLike, fo
     return writers[name]
 
 
-def load_fps(source: PathLike | float) -> Fps:
-    """Frame rates: a number as it is, or a JSON file ``{video name: frames per second}``."""
-    if isinstance(source, int | float):
-        return float(source)
-    return {k: number(v, file=source, field=k) for k, v in read_mapping(source).items()}
+def load_fps(source: PathLike | Fps) -> Fps:
+    """Frame rates: a number or a table as they are, or a JSON file ``{video name: frames per second}``."""
+    if isinstance(source, int | float | Mapping):
+        rates = source
+    else:
+        rates = {k: number(v, file=source, field=k) for k, v in read_mapping(source).items()}
+    for name, rate in rates.items() if isinstance(rates, Mapping) else [(None, rates)]:
+        if not rate > 0:
+            file = source if isinstance(source, str | os.PathLike) else None
+            raise InputError("a frame rate is a number > 0", file=file, field=name, found=rate)
+    return rates
 
 
 def load_points(
