@@ -22,6 +22,7 @@ ROOMS = {
     "dataset": {"core", "formats", "features"},
     "methods": {"core", "nn", "localize", "features"},
     "train": {"core", "features", "methods", "nn", "dataset"},
+    "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},
     "report": {"core", "evaluate"},
     "demo": {"core", "features"},
 }

@@ -6,17 +6,16 @@ import time
 from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
 from weaktal.train import fit, loop
 
-loop.MOST_PENDING = 1
-data = toy_data()
-loop.seed_torch(0)
-method = LinearMIL(LinearMILConfig(), dim=data.bank.dim, classes=data.weak.classes)
-inner = method.draw
+if __name__ == "__main__":
+    loop.MOST_PENDING = 1
+    data = toy_data()
+    loop.seed_torch(0)
+    method = LinearMIL(LinearMILConfig(), dim=data.bank.dim, classes=data.weak.classes)
+    inner = method.draw
 
+    def slow(stage: int, step: int, data):  # type: ignore[no-untyped-def]
+        time.sleep(0.01)
+        return inner(stage, step, data)
 
-def slow(stage: int, step: int, data):  # type: ignore[no-untyped-def]
-    time.sleep(0.01)
-    return inner(stage, step, data)
-
-
-method.draw = slow  # type: ignore[method-assign]
-fit(method, data, sys.argv[1], device="cpu", progress=False, checkpoint_steps=1)
+    method.draw = slow  # type: ignore[method-assign]
+    fit(method, data, sys.argv[1], device="cpu", progress=False, checkpoint_steps=1)

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from weaktal.bench.measure import load_proposals
     from weaktal.formats import save_detections
     from weaktal.formats.scores import load_scores, save_scores
     from weaktal.methods.protocol import SnippetMethod
@@ -70,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
         path = args.data or opened.config.data.get("path")
         if path is None:
             raise InputError("no data set: name its description with --data")
+        dataset = Dataset.load(path)
         bank = inference_bank(
-            Dataset.load(path),
+            dataset,
             args.subset,
             max_memory=args.max_memory,
             scratch=opened.folder / "features",
@@ -89,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
             save_scores(scores, scores_path, method.classes)
             detections = method.localize(scores)
         else:
-            detections = detect_videos(method, bank)
+            proposals = load_proposals(args.proposals, dataset)
+            detections = detect_videos(method, bank, proposals=proposals)
     out = args.out or opened.folder / "detections.json"
     save_detections(detections, out)
     seconds = time.perf_counter() - begin

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from weaktal.core import Detections, InputError
+from weaktal.core import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--max-memory", metavar="SIZE", help="most memory for features, such as 8GiB; above it, memory-mapped"
     )
+    add("--evaluate-every", type=int, metavar="EPOCHS", help="evaluate on the test subset as training goes")
+    add("--protocol", help="evaluation protocol (default: the data set's)")
+    add(
+        "--choose",
+        choices=("last", "best-on-test"),
+        help="which checkpoint is the run's result (default last)",
+    )
     add("--checkpoint-seconds", type=float, default=60.0, help="how often the last state is saved")
     add(
         "--log-to",
@@ -41,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from weaktal.bench.measure import Measure, load_proposals
     from weaktal.dataset import Dataset
     from weaktal.methods import find_method
     from weaktal.methods.protocol import Method
@@ -65,9 +74,8 @@ def run(args: argparse.Namespace) -> int:
         kind = find_method(name)
         config = resolve_config(name, recipe, settings)
         about, chosen = {}, {}
-    chosen |= {
-        k: v for k in ("device", "precision", "compile", "max_memory") if (v := getattr(args, k)) is not None
-    }
+    names = ("device", "precision", "compile", "max_memory", "evaluate_every", "protocol", "choose")
+    chosen |= {k: v for k in names if (v := getattr(args, k)) is not None}
     training = TrainingSettings(**chosen)
     seed = seed if args.seed is None else args.seed
     path = args.data or about.get("path")
@@ -77,11 +85,18 @@ def run(args: argparse.Namespace) -> int:
     proposals_path = args.proposals or about.get("proposals")
 
     dataset = Dataset.load(path)
-    proposals: Detections | None = None
-    if proposals_path is not None:
-        from weaktal.formats import load_detections
-
-        proposals = load_detections(proposals_path)
+    proposals = load_proposals(proposals_path, dataset)
+    if training.choose == "best-on-test" and training.evaluate_every is None:
+        raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
+    measure = None
+    if training.evaluate_every is not None:
+        measure = Measure(
+            dataset,
+            protocol=training.protocol,
+            proposals=proposals,
+            max_memory=training.max_memory,
+            scratch=args.out / "features",
+        )
     data = training_data(
         dataset,
         kind.supervision,
@@ -116,18 +131,25 @@ def run(args: argparse.Namespace) -> int:
         )
     fabric.barrier()
     made = Run.open(args.out)
+    data = replace(data, bank=at_device(data.bank, fabric.device, training.max_memory))
     summary = fit(
         made.build(),
-        at_device(data, fabric.device, training.max_memory),
+        data,
         made.folder,
         seed=seed,
         resume=args.resume,
         compile=training.compile,
+        evaluate=measure,
+        evaluate_every=training.evaluate_every or 1,
+        choose=training.choose,
         checkpoint_seconds=args.checkpoint_seconds,
         progress=not args.quiet,
         fabric=fabric,
     )
     if fabric.is_global_zero:
         print(f"trained {name} on {len(data)} videos: {summary}", file=sys.stderr)
+        if measure is not None:
+            metrics = measure.of_run(made)
+            print(f"average mAP {100 * metrics['average_mAP']:.2f} ({training.choose})", file=sys.stderr)
         print(f"next: weaktal localize {args.out} --data {path}", file=sys.stderr)
     return 0

@@ -61,6 +61,12 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 def _siblings(path: Path) -> tuple[Path, Path, Path]:
     return tuple(path.with_name(f".{path.name}.{kind}") for kind in ("partial", "new", "old"))  # type: ignore
 
@@ -123,6 +129,7 @@ def save(
     text = json.dumps({"method": method.name, **asdict(position), **(meta or {})}, indent=2)
     (partial / "meta.json").write_text(text + "\n", encoding="utf-8")
     for file in partial.iterdir():
+        file.chmod(0o666 & ~_umask())  # safetensors makes its file private
         _fsync(file)
     _fsync(partial)
     partial.rename(new)

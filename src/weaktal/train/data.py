@@ -9,7 +9,6 @@ import re
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,12 +197,10 @@ def inference_bank(
     return feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
 
 
-def at_device(data: TrainingData, device: torch.device, max_memory: int | str | None = None) -> TrainingData:
-    """The same data with its features on a GPU, where at least half of its free memory stays free."""
-    if device.type != "cuda" or data.bank.mapping is not None:
-        return data
+def at_device(bank: FeatureBank, device: torch.device, max_memory: int | str | None = None) -> FeatureBank:
+    """The same features on a GPU, if half of its free memory stays free; otherwise where they are."""
+    if device.type != "cuda" or bank.mapping is not None or bank.data.device == device:
+        return bank
     free, _ = torch.cuda.mem_get_info(device)
     limit = free // 2 if max_memory is None else min(free // 2, parse_size(max_memory))
-    if data.bank.data.nbytes > limit:
-        return data
-    return replace(data, bank=data.bank.to(device))
+    return bank if bank.data.nbytes > limit else bank.to(device)

@@ -1,0 +1,1 @@
+"""Many runs: methods x data sets x seeds, measured, in one table; the search for hyper-parameters."""

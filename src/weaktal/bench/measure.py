@@ -1,0 +1,110 @@
+"""What a run reaches on annotated videos, and how its checkpoint was chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from weaktal.core import Annotations, Detections, InputError, write_text
+from weaktal.dataset import Dataset
+from weaktal.evaluate import DetectionResult, evaluate, get_protocol
+from weaktal.features.bank import FeatureBank
+from weaktal.formats import save_detections
+from weaktal.formats.scores import save_scores
+from weaktal.methods.protocol import Method, SnippetMethod
+from weaktal.train import Run, inference_bank
+from weaktal.train.data import at_device, feature_bank
+from weaktal.train.inference import detect_videos, score_videos
+
+
+class Measure:
+    """Detection mAP of methods on one subset; the features stay loaded from call to call.
+
+    Args:
+        dataset: features and annotations.
+        subset: role or name.
+        protocol: name of an evaluation protocol, by default the data set's own.
+        proposals: segments of a base locator, for proposal-level methods.
+        only: of the subset, these videos alone.
+        max_memory, scratch: see `weaktal.train.feature_bank`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        subset: str = "test",
+        *,
+        protocol: str | None = None,
+        proposals: Detections | None = None,
+        only: Sequence[str] | None = None,
+        max_memory: int | str | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.protocol = get_protocol(protocol or dataset.protocol)
+        self.subset, self.proposals = subset, proposals
+        self.annotations: Annotations = dataset.subset(subset)
+        if only is None:
+            bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=scratch)
+        else:
+            names = [n for n in only if n in dataset.store]
+            self.annotations = self.annotations.where(lambda v: v.name in set(only))
+            bank = feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
+        self.bank: FeatureBank = bank
+
+    def __call__(self, method: Method) -> dict[str, float]:
+        """Mean AP in percent: "average", and one entry per threshold; for `weaktal.train.fit`."""
+        return percent(self.result(self.detections(method)))
+
+    def detections(self, method: Method) -> Detections:
+        """Detections in the videos; the features move to the device of the method."""
+        self.bank = at_device(self.bank, next(method.parameters()).device)
+        return detect_videos(method, self.bank, proposals=self.proposals)
+
+    def result(self, detections: Detections) -> DetectionResult:
+        """The evaluation of detections in the videos."""
+        return evaluate(detections, self.annotations, self.protocol)
+
+    def of_run(self, run: Run) -> dict[str, Any]:
+        """Localize and evaluate a run; writes its ``scores/``, ``detections.json`` and ``metrics.json``.
+
+        Returns:
+            What ``metrics.json`` holds: the evaluation, "checkpoint" ("last" or "best-on-test") and, for
+            "best-on-test", "last" with the evaluation of the last checkpoint.
+        """
+        rule = run.config.training.choose
+        method = run.method()
+        if isinstance(method, SnippetMethod):
+            scores = score_videos(method, self.bank)
+            save_scores(scores, run.folder / "scores" / f"{self.subset}.safetensors", method.classes)
+            detections = method.localize(scores)
+        else:
+            detections = self.detections(method)
+        save_detections(detections, run.folder / "detections.json")
+        metrics = {"checkpoint": rule, **self.result(detections).to_dict()}
+        if rule == "best-on-test":
+            metrics["last"] = self.result(self.detections(run.method("last"))).to_dict()
+        write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+        return metrics
+
+
+def percent(result: DetectionResult) -> dict[str, float]:
+    """Mean AP in percent by threshold, and their average."""
+    each = {f"{t:.2g}": 100 * float(m) for t, m in zip(result.tiou, result.mean_ap, strict=True)}
+    return {"average": 100 * result.average, **each}
+
+
+def load_proposals(path: str | Path | None, dataset: Dataset) -> Detections | None:
+    """Segments of a base locator, over the classes of the data set.
+
+    Raises:
+        InputError: unreadable, or of other classes.
+    """
+    if path is None:
+        return None
+    from weaktal.formats import load_detections
+
+    if dataset.annotations is None:
+        raise InputError("proposals need a data set with annotations, for its classes")
+    return load_detections(path, dataset.classes)
