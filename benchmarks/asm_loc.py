@@ -2,9 +2,9 @@
 
     python benchmarks/asm_loc.py [--dim 2048] [--snippets 750] [--batch 16] [--iterations 2] [--videos 412]
 
-Prints, on one machine and in one run: the time of a training iteration of the base and of a refinement network
-by part, the share that is not the network's own, the ratio of the two networks; and the time of pseudo segments
-for a data set against a plain reading of the published procedure in loops.
+Prints, on one machine and in one run: the time of a training iteration of the base and of a refinement
+network by part, the share that is not the network's own, and the ratio of the two; and the time of pseudo
+segments for a data set against a plain reading of the published procedure in loops.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from weaktal.core import SnippetScores, TimeAxis, WeakLabels, WeakVideo
+from weaktal.core import SnippetScores, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig
 from weaktal.methods.protocol import TrainingData

@@ -37,9 +37,10 @@ from weaktal.localize.curves import Runs, find_runs, outer_inner_contrast, upsam
 from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.dropout import Dropout, dropout
+from weaktal.nn.dropout import Dropout, dropout, dropout_mask
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import masked_topk_mean, topk_mean
+from weaktal.nn.ragged import Ragged
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -167,9 +168,9 @@ class BaseNetwork(nn.Module):
         """From embedded snippets (B, T, D)."""
         c = self.config
         attention = _pointwise(self.att_branch, self.head_input(e)).softmax(-1)
-        # whole snippets are dropped, then single values
-        e = e * dropout(torch.ones_like(e[..., :1]), c.dropout, self.training)
-        logits = self.snippet_cls(dropout(e, c.dropout, self.training))
+        if self.training and c.dropout:  # whole snippets are dropped, and single values of the others
+            e = e * dropout_mask(e, c.dropout).mul_(dropout_mask(e[..., :1], c.dropout))
+        logits = self.snippet_cls(e)
         fg, bg = logits * attention[..., :1], logits * attention[..., 1:]
         return Outputs(
             _pool(fg, c.topk_foreground, mask).softmax(-1),
@@ -271,31 +272,50 @@ class IntraSegmentAttention(SegmentAttention):
             covers: (B, T, N) bool, true where a segment covers a snippet.
         """
         b, t, d = e.shape
-        # Snippets outside all segments attend to nothing and get the bias of conv_out. Only the others, M in
-        # all, are computed: packed for the projections, and moved to the front of each video for attention.
+        # Snippets outside all segments attend to nothing and get the bias of conv_out; only the others, M in
+        # all, are computed. Attention does not leave an island, a stretch of snippets each of which shares a
+        # segment with the next one, so islands of similar length are attended to together.
         covered = covers.any(-1)
         at = covered.flatten().nonzero()[:, 0]
-        place = covered.cumsum(1).flatten().index_select(0, at) - 1
-        longest = max(1, int(covered.sum(1).max()))
-        slot = at.div(t, rounding_mode="floor") * longest + place
-        front = covers.new_zeros((b * longest, covers.shape[-1]), dtype=e.dtype)
-        front.index_copy_(0, slot, covers.flatten(0, 1).index_select(0, at).to(e.dtype))
-        front = front.view(b, longest, -1)
-        allowed = torch.bmm(front, front.transpose(1, 2)) > 0
-        allowed |= ~front.any(-1)[..., None]  # unused rows: any value, for their result is not read
-
-        rows = e.flatten(0, 1).index_select(0, at)
-        q, k, v = (
-            e.new_zeros((b * longest, d)).index_copy(0, slot, x).view(b, longest, d)
-            for x in self.project(rows)
-        )
-        out = self.attend(q, k, v, allowed).flatten(0, 1).index_select(0, slot)
+        begins = covered.clone()
+        begins[:, 1:] &= ~(covers[:, 1:] & covers[:, :-1]).any(-1)
+        island = begins.flatten().index_select(0, at).cumsum(0) - 1
+        projected = self.project(e.flatten(0, 1).index_select(0, at))
+        out = self.islands(projected, covers.flatten(0, 1).index_select(0, at).to(e.dtype), island)
         out = _pointwise(self.conv_out, out)
         if self.config.normalize_uncovered:
             bias = self.out_bias.to(out.dtype).expand(b * t, d)
             return e + self.normalized(bias.index_copy(0, at, out)).view(b, t, d)
-        out = self.normalized(out)
-        return e.flatten(0, 1).index_add(0, at, out).view_as(e)
+        return e.flatten(0, 1).index_add(0, at, self.normalized(out)).view_as(e)
+
+    def islands(self, projected: list[Tensor], members: Tensor, island: Tensor) -> Tensor:
+        """Attention within islands.
+
+        Args:
+            projected: queries, keys and values, (M, D) each.
+            members: (M, N), 1 where a row is in a segment of its video.
+            island: (M,) ascending numbers of islands.
+
+        Returns:
+            (M, D).
+        """
+        if not len(island):
+            return torch.stack(projected).sum(0)  # as empty as they are, and the gradients are zeros
+        layout = Ragged(torch.bincount(island).tolist(), members.device)
+        places = [layout.padded_index(group).clamp(max=layout.total - 1) for group in layout.groups]
+        every = torch.cat([p.flatten() for p in places])
+        grouped = [torch.split(x.index_select(0, every), [p.numel() for p in places]) for x in projected]
+        parts = []
+        for group, place, q, k, v in zip(layout.groups, places, *grouped, strict=True):
+            size, d = place.shape[1], q.shape[1]
+            inside = members[place]
+            real = torch.arange(size, device=members.device) < layout.sizes[group, None]
+            allowed = torch.bmm(inside, inside.transpose(1, 2)) > 0
+            # padding is no key; as a query, whose result is not read, it may see anything but nothing
+            allowed = (allowed & real[:, None]) | ~real[..., None]
+            q, k, v = (x.view(-1, size, d) for x in (q, k, v))
+            parts.append(self.attend(q, k, v, allowed))
+        return layout.pack(parts)
 
 
 class InterSegmentAttention(SegmentAttention):
