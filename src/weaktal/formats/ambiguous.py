@@ -13,8 +13,8 @@ from weaktal.formats.reading import PathLike, number, read_text
 def read(path: PathLike) -> dict[str, np.ndarray]:
     """Video name to its intervals, (K, 2) seconds, in file order; blank lines are skipped."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for line, text in enumerate(read_text(path).splitlines(), 1):
-        parts = text.split()
+    for line, text in enumerate(read_text(path).split("\n"), 1):
+        parts = text.rsplit(maxsplit=2)
         if not parts:
             continue
         if len(parts) < 3:
@@ -25,8 +25,8 @@ def read(path: PathLike) -> dict[str, np.ndarray]:
                 found=repr(text),
                 expected="NAME START END",
             )
-        name = " ".join(parts[:-2])
-        start, end = (number(x, file=path, field=f"line {line}") for x in parts[-2:])
+        name = parts[0].strip()
+        start, end = (number(x, file=path, field=f"line {line}") for x in parts[1:])
         if end < start:
             raise InputError("an interval ends before it starts", file=path, field=f"line {line}", found=text)
         found.setdefault(name, []).append((start, end))

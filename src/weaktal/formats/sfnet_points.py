@@ -12,7 +12,7 @@ from weaktal.formats.reading import PathLike, number, read_text
 def read(path: PathLike) -> PointTable:
     """Clicks in file order. Spaces around names (public files have some) are dropped."""
     video, time, label = [], [], []
-    for line, text in enumerate(read_text(path).splitlines(), 1):
+    for line, text in enumerate(read_text(path).split("\n"), 1):
         if not text.strip():
             continue
         first, _, rest = text.partition(",")

@@ -35,7 +35,7 @@ def _column(folder: Path, name: str, count: int | None = None) -> list[Any]:
     path = folder / f"{name}.npy"
     array = read_npy(path)
     if array.dtype != object:
-        array = array.reshape(len(array), -1)[:, 0] if array.size == len(array) else array
+        array = array.reshape(-1) if array.size == len(array) else array
     if count is not None and len(array) != count:
         raise InputError(
             "arrays of different lengths",
