@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from weaktal.bench.measure import Measure, load_proposals
     from weaktal.dataset import Dataset
+    from weaktal.formats import save_detections
     from weaktal.methods import find_method
     from weaktal.methods.protocol import Method
     from weaktal.train import Run, TrainingSettings, fit, parse_settings, resolve_config, training_data
@@ -132,8 +133,9 @@ def run(args: argparse.Namespace) -> int:
     fabric.barrier()
     made = Run.open(args.out)
     data = replace(data, bank=at_device(data.bank, fabric.device, training.max_memory))
+    method = made.build()
     summary = fit(
-        made.build(),
+        method,
         data,
         made.folder,
         seed=seed,
@@ -147,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
         fabric=fabric,
     )
     if fabric.is_global_zero:
+        for artifact, found in method.artifacts().items():
+            save_detections(found, made.folder / "artifacts" / f"{artifact}.json")
         print(f"trained {name} on {len(data)} videos: {summary}", file=sys.stderr)
         if measure is not None:
             metrics = measure.of_run(made)

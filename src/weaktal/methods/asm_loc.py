@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
@@ -75,6 +76,9 @@ class ASMLocConfig(MethodConfig):
     score_share: float = Field(0.7, ge=0, le=1, description="alpha: segments that hold this share of a class")
     density: float = Field(6.0, gt=0, description="gamma: upper bound of sampling weights / (2 delta + 1)")
 
+    detect_step: int | None = Field(
+        None, ge=0, description="step whose network gives the detections; default: the last"
+    )
     class_threshold: float = Field(0.25, ge=0, lt=1, description="a video has the classes above this")
     upsampling: int = Field(20, ge=1)
     detect_on_cas: Grid | None = Field((0.15, 0.25, 0.05), description="thresholds: start, stop, step")
@@ -106,6 +110,8 @@ class ASMLocConfig(MethodConfig):
                 f"epochs = {self.epochs} leaves none for the last step: "
                 f"num_steps * epochs_per_step = {self.num_steps * self.epochs_per_step}"
             )
+        if self.detect_step is not None and self.detect_step > self.num_steps:
+            raise ValueError(f"detect_step = {self.detect_step} is beyond num_steps = {self.num_steps}")
         if self.detect_on_cas is None and self.detect_on_attention is None:
             raise ValueError("detection needs detect_on_cas or detect_on_attention")
         if self.num_steps and self.pseudo_on_cas is None and self.pseudo_on_attention is None:
@@ -846,7 +852,7 @@ class ASMLoc(SnippetMethod):
         ]
 
     def artifacts(self) -> dict[str, Detections]:
-        """Pseudo segments of the training videos by the step that found them, to be saved with the run."""
+        """Pseudo segments of the training videos, by the step that found them."""
         names = ["base"] + [f"refine{s}" for s in range(1, len(self.networks))]
         return {f"pseudo_{name}": p for name, p in zip(names, self.pseudo, strict=False)}
 
@@ -940,8 +946,9 @@ class ASMLoc(SnippetMethod):
     # scoring
 
     def score(self, batch: Batch) -> list[SnippetScores]:
-        """Scores of whole videos by the network of the last step."""
-        return list(self.score_steps(batch))[-1]
+        """Scores of whole videos by the last step, or that of `ASMLocConfig.detect_step`."""
+        last = self.config.num_steps if self.config.detect_step is None else self.config.detect_step
+        return next(islice(self.score_steps(batch), last, None))
 
     @torch.no_grad()
     def score_steps(self, batch: Batch) -> Iterator[list[SnippetScores]]:

@@ -187,6 +187,10 @@ class Method(nn.Module):
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `training_state`."""
 
+    def artifacts(self) -> Mapping[str, Detections]:
+        """Detections in the training videos made on the way, such as pseudo segments; saved with the run."""
+        return {}
+
     def detect(self, batch: Batch) -> Detections:
         """Detections in whole videos (evaluation mode, no gradients)."""
         raise NotImplementedError
