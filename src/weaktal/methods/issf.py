@@ -199,9 +199,11 @@ class ISSFNetwork(nn.Module):
         """The cosine head (section 3.6)."""
         s = self.config.scale
         centers = unit(self.ac_center)
-        cosine = unit(x) @ torch.cat([centers, unit(self.fg_center)]).T
-        logits, attention = s * cosine[:, :-1], (s * cosine[:, -1]).sigmoid()
-        weights = torch.cat([logits.sigmoid(), attention[:, None]], dim=1)
+        towards = torch.cat([centers, unit(self.fg_center)])
+        # the rows are normalized after the product: C + 2 columns in place of D
+        cosine = s * (x @ towards.T) / (x.norm(dim=1, keepdim=True) + 1e-9)
+        weights = cosine.sigmoid()
+        logits, attention = cosine[:, :-1], weights[:, -1]
         pooled = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]
         pooled = unit(pooled)
         agnostic = s * pooled[:, -1] @ centers.T
@@ -277,18 +279,18 @@ def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tenso
 
 def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
     """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
-    out = [attention.new_empty(0)]
-    for group in layout.groups:
-        a = layout.pad(attention[:, None], group)[..., 0]
-        size = torch.tensor([layout.lengths[i] for i in group], device=a.device)
-        k = (size // 8).clamp(min=1)
-        rank = torch.arange(a.shape[1], device=a.device)
-        empty = rank >= size[:, None]
-        use = rank < k[:, None]
-        low = a.masked_fill(empty, torch.inf).sort(dim=1).values.masked_fill(~use, 0)
-        high = a.masked_fill(empty, -torch.inf).sort(dim=1, descending=True).values.masked_fill(~use, 0)
-        out.append((low - high).sum(dim=1) / k)
-    return torch.cat(out)[layout.home]
+    sizes = layout.sizes
+    place = torch.arange(max(layout.lengths), device=attention.device)
+    valid = place < sizes[:, None]
+    k = (sizes // 8).clamp(min=1)
+    most = int(max(max(layout.lengths) // 8, 1))
+    use = torch.arange(most, device=attention.device) < k[:, None]
+
+    def largest(x: Tensor) -> Tensor:
+        padded = torch.full(valid.shape, -torch.inf, device=x.device, dtype=x.dtype).masked_scatter(valid, x)
+        return padded.topk(most, dim=1).values.masked_fill(~use, 0).sum(dim=1) / k
+
+    return -largest(-attention) - largest(attention)
 
 
 def soft_pseudo_label_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -13,20 +12,24 @@ class Ragged:
     """The layout of B sequences whose rows are packed one after another.
 
     Row-wise layers (linear maps, norms, activations) work on the packed rows and never see padding. What
-    mixes the rows of a sequence (attention, pooling) works on padded groups of sequences of similar length,
-    so that padding costs little however unequal the lengths are.
+    mixes the rows of a sequence (attention, pooling) works on padded groups of sequences of similar length.
+    On a CPU a group holds only sequences of one length: its matrix products are large enough alone, and
+    padding would be paid for. On a GPU few large groups are faster.
 
     Args:
         lengths: B lengths, 0 allowed.
         device: where index tensors live.
-        waste: a group is closed before its padded rows exceed this multiple of its real rows.
+        waste: a group is closed before its padded rows exceed this multiple of its real rows; default 1 on a
+            CPU and 1.5 elsewhere.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device, *, waste: float = 1.35) -> None:
+    def __init__(self, lengths: Sequence[int], device: torch.device, *, waste: float | None = None) -> None:
         self.lengths = [int(n) for n in lengths]
         self.total = sum(self.lengths)
         self.device = device
-        self.groups = _groups(self.lengths, waste)
+        self.groups = _groups(self.lengths, waste or (1.0 if device.type == "cpu" else 1.5))
+        self.alone = len(self.groups) == len(self.lengths)
+        """Whether every sequence is its own group, so that nothing is padded."""
         sizes = torch.tensor(self.lengths)
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
         self.sizes = sizes.to(device)
@@ -45,15 +48,18 @@ class Ragged:
         empty = place >= torch.tensor([self.lengths[i] for i in group])[:, None]
         return index.masked_fill(empty, self.total).to(self.device)
 
-    def pad(self, rows: Tensor, group: Sequence[int]) -> Tensor:
-        """Packed rows (N, D) to the zero-padded sequences of a group, (b, T, D)."""
-        if len(group) == 1 and self.lengths[group[0]]:
-            start = int(self.offsets[group[0]])
-            return rows[start : start + self.lengths[group[0]]][None]
-        return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])[self.padded_index(group)]
+    def padded(self, rows: Tensor, groups: Sequence[Sequence[int]] | None = None) -> list[Tensor]:
+        """Packed rows (N, D) to zero-padded sequences (b, T, D), one tensor per group."""
+        if groups is None and self.alone:
+            parts = rows.split_with_sizes(self.lengths)
+            return [parts[i][None] for (i,) in self.groups]
+        table = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+        return [table[self.padded_index(g)] for g in (self.groups if groups is None else groups)]
 
     def pack(self, parts: Sequence[Tensor]) -> Tensor:
         """The padded sequences of every group, in the order of `groups`, back to packed rows (N, D)."""
+        if self.alone:
+            return torch.cat([parts[i][0] for i in self.home.tolist()])
         flat = torch.cat([p.flatten(0, 1) for p in parts])
         home = torch.cat([self.padded_index(g).flatten() for g in self.groups])
         order = home.argsort(stable=True)[: self.total]  # padding has the largest home and falls off
@@ -69,8 +75,8 @@ class Ragged:
 
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
-        parts = [self.pad(weights, g).transpose(1, 2) @ self.pad(rows, g) for g in self.groups]
-        return torch.cat(parts)[self.home]
+        pairs = zip(self.padded(weights), self.padded(rows), strict=True)
+        return torch.cat([w.transpose(1, 2) @ x for w, x in pairs])[self.home]
 
     def attend(self, query: Tensor, keys: Tensor, key_layout: Ragged) -> Tensor:
         """softmax(query keys^T) keys within each sequence: unscaled dot-product attention.
@@ -82,17 +88,25 @@ class Ragged:
         Returns:
             (N, D); zeros for a sequence without keys.
         """
+        if self.alone:
+            key_parts = key_layout.split(keys)
+            pairs = zip(self.split(query), key_parts, strict=True)
+            return torch.cat(
+                [(q @ k.T).softmax(dim=1) @ k if len(k) else torch.zeros_like(q) for q, k in pairs]
+            )
         parts = []
-        for group in self.groups:
-            q, k = self.pad(query, group), key_layout.pad(keys, group)
-            sizes = [key_layout.lengths[i] for i in group]
-            mask = None
-            if min(sizes) < k.shape[1]:
-                # a sequence without keys attends to one padded zero row, whose value is zero
-                count = torch.tensor(sizes, device=q.device).clamp(min=1)
-                mask = (torch.arange(k.shape[1], device=q.device) < count[:, None])[:, None]
-            parts.append(F.scaled_dot_product_attention(q, k, k, attn_mask=mask, scale=1.0))
+        groups = zip(self.groups, self.padded(query), key_layout.padded(keys, self.groups), strict=True)
+        for group, q, k in groups:
+            # a sequence without keys attends to one padded zero row, whose value is zero
+            count = torch.tensor([key_layout.lengths[i] for i in group], device=q.device).clamp(min=1)
+            empty = torch.arange(k.shape[1], device=q.device) >= count[:, None]
+            logits = (q @ k.transpose(1, 2)).masked_fill(empty[:, None], -torch.inf)
+            parts.append(logits.softmax(dim=2) @ k)
         return self.pack(parts)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Packed rows (N, D) to one (T, D) tensor per sequence."""
+        return tuple(rows.split_with_sizes(self.lengths))
 
 
 def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
