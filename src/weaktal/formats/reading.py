@@ -55,9 +55,9 @@ def kind(value: object) -> str:
         return "null"
     if isinstance(value, dict):
         return f"an object with {len(value)} keys"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
     text = repr(value)
+    if isinstance(value, list) and len(text) > 40:
+        return f"a list of {len(value)}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
