@@ -77,6 +77,7 @@ class Dataset:
         name: for people and reports.
         path: the description.
         annotations: classes, videos, points, ignored intervals; None for a data set without annotations.
+        annotation_file: where they come from (a file or a folder).
         protocol: name of the evaluation protocol.
         roles: "train" and "test" to the annotation file's word for the subset, where the description says.
         features: the ``features`` entry, paths made absolute; empty where there is none.
@@ -88,6 +89,7 @@ class Dataset:
     protocol: str
     roles: Mapping[str, str]
     features: Mapping[str, Any]
+    annotation_file: Path | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Dataset:
@@ -150,6 +152,7 @@ class Dataset:
             protocol=str(entry.get("protocol", "activitynet")),
             roles=roles,
             features=_features(entry.get("features"), path),
+            annotation_file=source,
         )
 
     @property
