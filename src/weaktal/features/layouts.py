@@ -26,6 +26,14 @@ Shape = tuple[int, ...]
 STREAMS = ("rgb", "flow")  # the order in which the field concatenates them
 SUBSETS = ("train", "training", "test", "testing", "val", "validation")
 SUFFIXES = (".npy", ".npz", ".safetensors")
+# annotation arrays that some people keep beside their features
+WTALC = {
+    f"{name}.npy"
+    for name in (
+        *("videoname", "classlist", "labels", "labels_all", "segments", "subset", "duration"),
+        *("extracted_fps", "original_fps"),
+    )
+}
 HEADER_KEY = "weaktal"
 PACK_INDEX = "pack.json"
 
@@ -399,7 +407,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
                 continue
             if entry.is_dir():
                 folders.append(Path(entry.path))
-            elif entry.name.endswith(SUFFIXES) and not _is_joint(entry.name):
+            elif entry.name.endswith(SUFFIXES) and not _is_joint(entry.name) and entry.name not in WTALC:
                 files.append(Path(entry.path))
     return sorted(files), sorted(folders)
 

@@ -103,7 +103,11 @@ class FeatureStore:
             raise InputError("no name begins like this", file=path, field="prefix", found=repr(prefix))
         time, crops = _axes([layout.shapes(n) for n in first[:16]])
         dims = said.get("dims") if layout.kind == "pack" else None  # a pack holds streams side by side
-        widths = tuple(dims or (_shape(s, time, crops)[1] for s in layout.shapes(first[0])))
+        shapes = layout.shapes(first[0])
+        try:
+            widths = tuple(dims or (_shape(s, time, crops)[1] for s in shapes))
+        except ValueError:
+            raise _no_snippets(layout.where(first[0]), shapes) from None
         return cls(
             path=Path(path),
             layout=layout,
@@ -181,12 +185,7 @@ class FeatureStore:
             try:
                 found.append(_shape(shape, self._time, self.crops))
             except ValueError:
-                raise InputError(
-                    "not an array of snippets",
-                    file=self.where(name),
-                    found=f"shape {tuple(shape)}",
-                    expected="(snippets, width)",
-                ) from None
+                raise _no_snippets(self.where(name), shapes) from None
         widths = tuple(width for _, width in found)
         if sum(widths) != self.dim:
             raise InputError(
@@ -280,6 +279,11 @@ def _shape(shape: Shape, time: int, crops: int) -> tuple[int, int]:
     if len(shape) < 2 or len(wide) != 1:
         raise ValueError
     return shape[time], wide[0]
+
+
+def _no_snippets(file: str, shapes: Sequence[Shape]) -> InputError:
+    found = " and ".join(f"shape {tuple(s)}" for s in shapes)
+    return InputError("not an array of snippets", file=file, found=found, expected="(snippets, width)")
 
 
 def write_video_features(
