@@ -23,6 +23,10 @@ from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.dropout import dropout
+from weaktal.nn.factored import FactoredAdam, FactoredLinear, gram
+from weaktal.nn.parallel import by_rows
 
 Sampling = Literal["thumos14", "activitynet"]
 IntArray = NDArray[np.int64]
@@ -239,9 +243,15 @@ def bilinear_descriptor(embedding: Tensor, scale: Tensor | float) -> Tensor:
     Returns:
         (..., H²), rows of unit length. As a matrix it is symmetric.
     """
-    pooled = embedding @ embedding.transpose(-1, -2) / scale
+    pooled = gram(embedding) / scale
     root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
     return F.normalize(root.flatten(-2), dim=-1)
+
+
+def _pointwise(conv: nn.Sequential, x: Tensor) -> Tensor:
+    """A convolution of one step on (B, H, T), as a matrix product that copies nothing."""
+    weight, bias = conv.parameters()
+    return torch.baddbmm(bias[:, None], weight[:, :, 0].expand(len(x), -1, -1), x)
 
 
 class AdaptiveMask(nn.Module):
@@ -342,15 +352,26 @@ class SAL(SnippetMethod):
         self.cls_rgb = nn.Sequential(nn.Conv1d(hidden, 1, 1))
         self.cls_flow = nn.Sequential(nn.Conv1d(hidden, 1, 1))
         self.fc = nn.Linear(hidden**2, len(classes))
-        self.fc1 = nn.Linear(hidden**2, hidden, device="meta").to_empty(device="cpu")
+        self.fc1 = FactoredLinear(hidden**2, hidden)
         nn.init.kaiming_normal_(self.fc1.weight)
         nn.init.zeros_(self.fc1.bias)
         self.mask = AdaptiveMask(len(classes), config.mask_momentum, config.mask_divisor)
 
     # ------------------------------------------------------------------------------------- network
 
-    def _embedding(self, before: Tensor, bias: Tensor, valid: Tensor | None) -> Tensor:
-        out = F.dropout(F.relu(before + bias[:, None]), self.config.dropout, self.training)
+    def _convolved(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The convolutions of the flow, RGB and joint embedding without their bias, (B, H, T) each."""
+        x = features.transpose(1, 2)
+        flow, rgb, joint = (next(m.parameters()) for m in (self.action_flow, self.action_rgb, self.encoder))
+        return (
+            F.conv1d(x[:, self.dim // 2 :], flow, padding=1),
+            F.conv1d(x[:, : self.dim // 2], rgb, padding=1),
+            F.conv1d(x, joint, padding=self.config.kernel // 2),
+        )
+
+    def _embedding(self, before: Tensor, conv: nn.Sequential, valid: Tensor | None) -> Tensor:
+        _, bias = conv.parameters()
+        out = dropout((before + bias[:, None]).relu_(), self.config.dropout, self.training)
         return out if valid is None else out * valid
 
     def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
@@ -369,33 +390,29 @@ class SAL(SnippetMethod):
             features = features * inside[..., None]
             valid = inside[:, None].to(features.dtype)
             scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
-        x = features.transpose(1, 2)
+        before_flow, before_rgb, before_joint = by_rows(self._convolved, features)
 
         actionness, mixed, embeddings = [], [], []
-        for stream, conv, head in (
-            (x[:, self.dim // 2 :], self.action_flow, self.cls_flow),
-            (x[:, : self.dim // 2], self.action_rgb, self.cls_rgb),
+        for before, conv, head in (
+            (before_flow, self.action_flow, self.cls_flow),
+            (before_rgb, self.action_rgb, self.cls_rgb),
         ):
-            (kernel, kernel_bias), (weight, bias) = conv.parameters(), head.parameters()
-            before = F.conv1d(stream, kernel, padding=1)
-            embedded = self._embedding(before, kernel_bias, valid)
+            embedded = self._embedding(before, conv, valid)
             embeddings.append(embedded)
-            actionness.append(torch.sigmoid((weight[:, :, 0] @ embedded).squeeze(1) + bias))
+            actionness.append(_pointwise(head, embedded).squeeze(1).sigmoid())
             if extras:
                 # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-                summed = self._embedding(before + before.roll(1, 0), kernel_bias, valid)
-                mixed.append(torch.sigmoid((weight[:, :, 0] @ summed).squeeze(1) + bias))
+                summed = self._embedding(before + before.roll(1, 0), conv, valid)
+                mixed.append(_pointwise(head, summed).squeeze(1).sigmoid())
         flow, rgb = actionness
         fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
 
-        kernel, kernel_bias = self.encoder.parameters()
-        joint = self._embedding(F.conv1d(x, kernel, padding=self.config.kernel // 2), kernel_bias, valid)
+        joint = self._embedding(before_joint, self.encoder, valid)
         descriptor = bilinear_descriptor(torch.stack([joint, *embeddings] if extras else [joint]), scale)
         video = self.fc1(descriptor[0])
-        weight, bias = self.cls.parameters()
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
-        enrichment = (video @ weight[:, :, 0].T)[:, :, None] * fused[:, None]
-        cas = weight[:, :, 0] @ joint + bias[:, None] + enrichment
+        weight = next(self.cls.parameters())[:, :, 0]
+        cas = _pointwise(self.cls, joint) + (video @ weight.T)[:, :, None] * fused[:, None]
         return Outputs(
             cas.transpose(1, 2),
             flow,
@@ -479,8 +496,7 @@ class SAL(SnippetMethod):
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         c = self.config
-        # 134 million weights of fc1: one fused pass instead of one pass per arithmetic operation
-        return torch.optim.Adam(self.parameters(), lr=c.lr, weight_decay=c.weight_decay, fused=True)
+        return FactoredAdam(self.parameters(), [self.fc1], lr=c.lr, weight_decay=c.weight_decay)
 
     def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
         c = self.config
@@ -600,43 +616,19 @@ class SAL(SnippetMethod):
         Args:
             state_dict: by official names, also with a leading "module."; ActivityNet's `base_module` is
                 `encoder` here.
-            classes: class names in the order of the weights; default "0", "1", ...
+            classes: class names in the order of the weights; default "class 0", "class 1", ...
             config: further fields of `SALConfig`. Of an ActivityNet model give those of its recipe.
 
         Raises:
             InputError: a weight is missing, unknown, or of a shape that does not fit.
         """
         weights = {
-            re.sub(r"^base_module\.", "encoder.", re.sub(r"^module\.", "", name)): torch.as_tensor(value)
-            for name, value in state_dict.items()
+            re.sub(r"^base_module\.", "encoder.", name): value
+            for name, value in published_weights(state_dict).items()
         }
-        shape = {name: tuple(value.shape) for name, value in weights.items()}
-        sizes = {"encoder.0.weight": 3, "cls.0.weight": 3}
-        for name, axes in sizes.items():
-            if len(shape.get(name, ())) != axes:
-                raise InputError(
-                    "not the weights of SAL", field=name, found=shape.get(name), expected=f"{axes} axes"
-                )
-        hidden, dim, kernel = shape["encoder.0.weight"]
-        count = shape["cls.0.weight"][0]
-        names = tuple(map(str, range(count))) if classes is None else tuple(classes)
-        if len(names) != count:
-            raise InputError("class names do not fit the weights", found=len(names), expected=count)
+        hidden, dim, kernel = shape_of(weights, "encoder.0.weight", 3)
+        names = class_names(classes, shape_of(weights, "cls.0.weight", 3)[0])
         method = cls(SALConfig(**{"hidden": hidden, "kernel": kernel, **config}), dim=dim, classes=names)
-        own = dict(method.named_parameters())
-        if weights.keys() != own.keys():
-            raise InputError(
-                "not the weights of SAL",
-                found="unknown " + (", ".join(sorted(weights.keys() - own.keys())) or "none"),
-                expected="also " + (", ".join(sorted(own.keys() - weights.keys())) or "nothing"),
-            )
-        for name, parameter in own.items():
-            if shape[name] != tuple(parameter.shape):
-                raise InputError(
-                    "a weight has the wrong shape",
-                    field=name,
-                    found=shape[name],
-                    expected=tuple(parameter.shape),
-                )
-            parameter.data.copy_(weights[name])
+        # the published code forgets the statistics of the mask: they start anew
+        load_published(method, {**dict(method.named_buffers()), **weights})
         return method

@@ -1,0 +1,154 @@
+"""Second-order descriptors and the very wide linear layers on top of them, with less work and memory.
+
+The gradient of a linear layer's weight has no more than rank B for B inputs, so its factors do in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from weaktal.nn.parallel import world_size
+
+# a block of the gradient that stays in the cache of a processor core
+_BLOCK = 1 << 21
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.mT
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        out: Tensor = (grads[0] + grads[0].mT) @ x
+        return out
+
+
+def gram(x: Tensor) -> Tensor:
+    """x xᵀ of (..., H, T), with one matrix product in the backward pass where autograd needs two."""
+    out: Tensor = _Gram.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
+class FactoredLinear(nn.Linear):
+    """`torch.nn.Linear` that can leave its weight gradient as factors, for `FactoredAdam`.
+
+    The gradient of W in y = x Wᵀ is gᵀ x, with g the gradient of y. While `factored` is false the layer is an
+    ordinary one; while it is true, a backward pass leaves ``weight.grad`` alone and appends (g, x) to
+    `factors`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.factored = False
+        self.factors: list[tuple[Tensor, Tensor]] = []
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, input: Tensor) -> Tensor:
+        """Inputs (..., in) to outputs (..., out)."""
+        if not (self.factored and torch.is_grad_enabled() and self.weight.requires_grad):
+            return super().forward(input)
+        out = F.linear(input, self.weight.detach(), self.bias)
+        if not out.requires_grad:  # neither a bias nor an input that is trained
+            out.requires_grad_()
+        out.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: self._keep(gradient, input.detach())
+        )
+
+        return out
+
+    def _keep(self, gradient: Tensor, input: Tensor) -> None:
+        self.factors.append((gradient.detach().reshape(-1, self.out_features), input.flatten(0, -2)))
+
+    def take_factors(self) -> tuple[Tensor, Tensor]:
+        """All factors since the last call: (B, out) and (B, in), whose product gᵀ x is the gradient."""
+        gradients, inputs = zip(*self.factors, strict=True)
+        self.factors.clear()
+        return torch.cat(gradients), torch.cat(inputs)
+
+
+class FactoredAdam(torch.optim.Adam):
+    """Fused Adam in which the gradients of `FactoredLinear` weights exist a few rows at a time.
+
+    The numbers are those of ``torch.optim.Adam(..., fused=True)``, up to the rounding of the matrix product,
+    and the state has the same layout. What is saved is the gradient itself: its memory, and the time to write
+    and read it.
+
+    Args:
+        params: all parameters, those of `layers` among them.
+        layers: their gradients are kept in factors from now on (`FactoredLinear.factored`). Not where several
+            processes train together and sum their gradients: there this is fused Adam.
+        lr, weight_decay: as for Adam (L2 regularisation in the gradient).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        layers: Iterable[FactoredLinear],
+        *,
+        lr: float,
+        weight_decay: float,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
+        self.layers = list(layers)
+        for layer in self.layers:
+            layer.factored = world_size() == 1
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for layer in self.layers:
+            layer.factors.clear()
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss: float | None = super().step(closure)
+        for layer in self.layers:
+            if layer.factors:
+                self._step_layer(layer)
+        return loss
+
+    def _step_layer(self, layer: FactoredLinear) -> None:
+        weight = layer.weight
+        group: dict[str, Any] = next(g for g in self.param_groups if any(p is weight for p in g["params"]))
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+            state["exp_avg"] = torch.zeros_like(weight)
+            state["exp_avg_sq"] = torch.zeros_like(weight)
+        gradient, inputs = (x.to(weight.dtype) for x in layer.take_factors())
+        rows = max(1, _BLOCK // weight.shape[1])
+        buffer = weight.new_empty(min(rows, len(weight)), weight.shape[1])
+        steps = state["step"].clone()
+        for low in range(0, len(weight), rows):
+            part = slice(low, low + rows)
+            block = torch.mm(gradient[:, part].T, inputs, out=buffer[: len(weight) - low])
+            state["step"].copy_(steps)  # every block counts the same step
+            adam(
+                [weight[part]],
+                [block],
+                [state["exp_avg"][part]],
+                [state["exp_avg_sq"][part]],
+                [],
+                [state["step"]],
+                foreach=False,
+                fused=True,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
