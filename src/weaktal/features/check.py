@@ -13,7 +13,8 @@ from weaktal.core import InputError
 from weaktal.features.store import FeatureStore
 
 # frame rates and strides (in frames) of public features, the usual ones first
-FRAME_RATES = (25.0, 30.0, 24.0, 15.0, 10.0, 50.0, 60.0)
+FRAME_RATES = (25.0, 30.0, 24.0, 15.0, 10.0)
+HIGH_FRAME_RATES = (50.0, 60.0)
 STRIDES = (16, 8, 4, 1, 2, 32, 64, 6, 5, 10, 24, 30)
 
 
@@ -195,8 +196,11 @@ def likely_cause(
 
 
 def _grid(rate: float) -> str:
-    for fps in FRAME_RATES:
+    for rates in (FRAME_RATES, HIGH_FRAME_RATES):
         for stride in STRIDES:
-            if abs(fps / stride / rate - 1) < 0.012:
-                return f", as of {fps:g} fps with a stride of {stride} frames; set rate: {fps / stride:.6g}"
+            for fps in rates:
+                if abs(fps / stride / rate - 1) < 0.012:
+                    return (
+                        f", as of {fps:g} fps with a stride of {stride} frames; set rate: {fps / stride:.6g}"
+                    )
     return f"; set rate: {rate:.6g}"
