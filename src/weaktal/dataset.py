@@ -28,6 +28,7 @@ KEYS = (
     "ignore",
     "features",
     "protocol",
+    "videos",
 )
 FEATURE_KEYS = ("path", "rate", "offset", "fps", "stride", "window", "names", "prefix")
 ROLES = ("train", "test")
@@ -78,6 +79,7 @@ class Dataset:
         path: the description.
         annotations: classes, videos, points, ignored intervals; None for a data set without annotations.
         annotation_file: where they come from (a file or a folder).
+        videos: folder of the videos themselves, for pictures in reports.
         protocol: name of the evaluation protocol.
         roles: "train" and "test" to the annotation file's word for the subset, where the description says.
         features: the ``features`` entry, paths made absolute; empty where there is none.
@@ -90,6 +92,7 @@ class Dataset:
     roles: Mapping[str, str]
     features: Mapping[str, Any]
     annotation_file: Path | None = None
+    videos: Path | None = None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Dataset:
@@ -153,6 +156,7 @@ class Dataset:
             roles=roles,
             features=_features(entry.get("features"), path),
             annotation_file=source,
+            videos=file("videos"),
         )
 
     @property

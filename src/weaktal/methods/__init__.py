@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from weaktal.core import InputError, did_you_mean
+from weaktal.methods.protocol import Method
 
 # name on the command line -> class; a new method is one line here, one file, one recipe, one test
 METHODS: dict[str, str] = {
@@ -17,7 +18,7 @@ METHODS: dict[str, str] = {
 }
 
 
-def find_method(name: str) -> type:
+def find_method(name: str) -> type[Method]:
     """The class of a method by its name on the command line.
 
     Raises:
@@ -31,5 +32,5 @@ def find_method(name: str) -> type:
             hint=did_you_mean(name, METHODS),
         )
     module, _, attribute = METHODS[name].partition(":")
-    found: type = getattr(import_module(module), attribute)
+    found: type[Method] = getattr(import_module(module), attribute)
     return found

@@ -1,0 +1,73 @@
+"""From detections to what the page shows of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from weaktal.core import Annotations, Detections, SnippetScores
+from weaktal.evaluate import Protocol, diagnose, evaluate
+from weaktal.report.timeline import RunView
+
+
+def run_view(
+    name: str,
+    detections: Detections,
+    annotations: Annotations,
+    protocol: Protocol,
+    *,
+    facts: Mapping[str, str] | None = None,
+    scores: Sequence[SnippetScores] = (),
+    tiou: Sequence[float] | None = None,
+) -> RunView:
+    """Evaluate detections and lay out the result for the page.
+
+    Args:
+        name: a short name, unique on the page.
+        detections: of the annotated videos.
+        annotations: the evaluated subset.
+        protocol: decides the numbers; found and missed on the time lines are at tIoU 0.5 in seconds.
+        facts: more to say about the run.
+        scores: snippet scores, where the method has them.
+        tiou: thresholds, default those of the protocol.
+    """
+    result = evaluate(detections, annotations, protocol, tiou=tiou)
+    ap = np.full((len(result.tiou), len(annotations.classes)), np.nan)
+    ap[:, [annotations.classes.index(c) for c in result.classes]] = result.ap
+    told = {
+        **(facts or {}),
+        "protocol": f"{result.protocol.name} (version {result.protocol.version})",
+        "detections": f"{result.detections:,}",
+        "coverage": f"{result.coverage.predicted} of {result.coverage.annotated} videos",
+    }
+    matched = diagnose(detections, annotations)
+    strongest = detections[strongest_rows(detections, annotations)]
+    return RunView(
+        name=name,
+        facts=told,
+        detections=detections,
+        correct=matched.kind == 0,
+        taken=matched.instance,
+        thresholds=np.array(result.tiou),
+        ap=ap,
+        errors=diagnose(strongest, annotations).shares,
+        scores={s.video: s for s in scores},
+    )
+
+
+def strongest_rows(detections: Detections, annotations: Annotations) -> np.ndarray:
+    """Rows of the strongest detections of each class, as many as the class has instances; in row order."""
+    instances = dict(
+        zip(
+            annotations.classes,
+            np.bincount(annotations.instance_table().label, minlength=len(annotations.classes)),
+            strict=True,
+        )
+    )
+    budget = np.array([instances.get(c, 0) for c in detections.classes] or [0])
+    order = np.lexsort((-detections.score, detections.label))
+    label = detections.label[order]
+    first = np.searchsorted(label, np.arange(len(budget)))
+    rank = np.arange(len(order)) - first[label] if len(order) else np.empty(0, np.int64)
+    return np.sort(order[rank < budget[label]]) if len(order) else order
