@@ -69,7 +69,7 @@ class ASMLocConfig(MethodConfig):
     weight_foreground: float = Field(1.0, ge=0)
     weight_background: float = Field(0.5, ge=0)
     weight_background_action: float = Field(0.5, ge=0)
-    weight_uncertainty: float = Field(0.2, ge=0, description="beta, Eq. 12")
+    weight_uncertainty: float = Field(0.2, ge=0, description="beta: price of uncertainty")
 
     warp: bool = Field(True, description="sample time more densely where short pseudo segments are")
     expansion: float = Field(0.5, ge=0, description="delta: a box exceeds its segment by this on each side")
@@ -144,7 +144,7 @@ class Outputs(NamedTuple):
 
 
 class BaseNetwork(nn.Module):
-    """Attention and classification of snippets, pooled to videos (Sec. 3.1)."""
+    """Attention and classification of snippets, pooled to videos."""
 
     def __init__(self, config: ASMLocConfig, dim: int, classes: int) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class BaseNetwork(nn.Module):
 
 
 class RefinementNetwork(BaseNetwork):
-    """The base network with attention within and between segments, and an uncertainty (Sec. 3.2 to 3.4)."""
+    """The base network with attention within and between segments, and an uncertainty."""
 
     def __init__(self, config: ASMLocConfig, dim: int, classes: int) -> None:
         super().__init__(config, dim, classes)
@@ -252,7 +252,8 @@ class SegmentAttention(nn.Module):
 
     def normalized(self, rows: Tensor) -> Tensor:
         """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
-        out: Tensor = self.bn(rows) if len(rows) > 1 or not self.training else rows * self.bn.weight
+        enough = len(rows) > 1 or not self.training
+        out: Tensor = self.bn(rows) if enough else rows * self.bn.weight + self.bn.bias
         return out
 
     def project(self, rows: Tensor) -> list[Tensor]:
@@ -269,7 +270,7 @@ class SegmentAttention(nn.Module):
 
 
 class IntraSegmentAttention(SegmentAttention):
-    """Snippets attend to those that share a segment with them (Eq. 4)."""
+    """Snippets attend to those that share a segment with them."""
 
     def forward(self, e: Tensor, covers: Tensor) -> Tensor:
         """
@@ -325,7 +326,7 @@ class IntraSegmentAttention(SegmentAttention):
 
 
 class InterSegmentAttention(SegmentAttention):
-    """The segments of a video attend to each other; snippets receive from those that cover them (Eq. 6)."""
+    """The segments of a video attend to each other; snippets receive from those that cover them."""
 
     def forward(self, e: Tensor, covers: Tensor, used: Tensor) -> Tensor:
         """
@@ -373,7 +374,7 @@ def _pool(logits: Tensor, divisor: int, mask: Tensor | None) -> Tensor:
 
 
 def video_losses(out: Outputs, labels: Tensor, config: ASMLocConfig) -> dict[str, Tensor]:
-    """Multiple-instance losses (Eq. 1).
+    """Multiple-instance losses.
 
     Args:
         out: of the network.
@@ -398,7 +399,7 @@ def video_losses(out: Outputs, labels: Tensor, config: ASMLocConfig) -> dict[str
 
 
 def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
-    """Cross entropy with pseudo labels of snippets, weighted by exp(-uncertainty) (Eq. 11 and 12).
+    """Cross entropy with pseudo labels of snippets, weighted by exp(-uncertainty) (pseudo instance-level loss).
 
     Args:
         out: of a refinement network.
@@ -441,7 +442,7 @@ class Clock:
 def time_weights(
     segments: Detections, clock: Clock, *, score_share: float, expansion: float, density: float
 ) -> list[FloatArray]:
-    """How densely to sample each snippet: more where short segments are (Sec. 3.2, dynamic segment sampling).
+    """How densely to sample each snippet: more where short segments are (dynamic segment sampling).
 
     Of every class in a video, the best segments take part, as many as there are cumulative scores within
     `score_share` of the largest one.
