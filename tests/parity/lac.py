@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.parity.compare import close, ragged
 from weaktal.core import Points, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
 from weaktal.localize.curves import upsample
@@ -31,14 +32,6 @@ def _cases(data: Golden) -> list[str]:
     return sorted({k.split("/")[0] for k in data if k[0] == "c" and k.split("/")[0][1:].isdigit()})
 
 
-def _close(actual: Any, expected: Any, tolerance: float = 1e-5, what: str = "") -> None:
-    """Within `tolerance` of the value, or of the largest value of the array."""
-    a = actual.detach().numpy() if isinstance(actual, Tensor) else np.asarray(actual)
-    e = np.asarray(expected)
-    assert a.shape == e.shape, (what, a.shape, e.shape)
-    np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * np.abs(e).max(initial=0), err_msg=what)
-
-
 def _batch(x: NDArray[np.float32], label: NDArray[np.float32]) -> Batch:
     b, t, _ = x.shape
     return Batch(
@@ -55,12 +48,12 @@ def check_forward(data: Golden, path: Path) -> None:
     for case in _cases(data):
         batch = _batch(data[f"{case}/x"], data[f"{case}/label"])
         out = method(batch.features, batch.mask)
-        _close(out.fused, data[f"{case}/cas_fuse"])
-        _close(out.features, data[f"{case}/feat"])
+        close(out.fused, data[f"{case}/cas_fuse"])
+        close(out.features, data[f"{case}/feat"])
         k = method.config.topk
-        _close(video_scores(out.scores, batch.mask, k), data[f"{case}/vid_score"])
+        close(video_scores(out.scores, batch.mask, k), data[f"{case}/vid_score"])
         with_labels = video_scores(out.scores, batch.mask, k, batch.labels)
-        _close(with_labels, data[f"{case}/vid_score_with_label"])
+        close(with_labels, data[f"{case}/vid_score_with_label"])
 
 
 def _small(classes: int, **config: Any) -> LAC:
@@ -87,7 +80,7 @@ def check_search(data: Golden, path: Path) -> None:
                     (segments.pair == pair) & (segments.start == start)
                 ]
             np.testing.assert_array_equal(pseudo, data[f"{case}/pseudo_{budget}"], err_msg=case)
-            _close(best.mean(), data[f"{case}/score_{budget}"])
+            close(best.mean(), data[f"{case}/score_{budget}"])
 
 
 class _Recorded:
@@ -149,13 +142,13 @@ def check_losses(data: Golden, path: Path) -> None:
             scores = torch.from_numpy(data[f"{case}/vid_score"])
             losses = method.losses_of(scores, fused, features, with_segments)
             for name, ours in _LOSSES.items():
-                _close(losses[ours][0], data[f"{key}/{name}"], what=f"{key} {name}")
+                close(losses[ours][0], data[f"{key}/{name}"])
             total = _weighted(losses, data["lambdas"])
-            _close(total, data[f"{key}/loss_total"], what=f"{key} total")
+            close(total, data[f"{key}/loss_total"])
             total.backward()
-            _close(fused.grad, data[f"{key}/g_cas"], 1e-4, f"{key} g_cas")
+            close(fused.grad, data[f"{key}/g_cas"], 1e-4)
             if f"{key}/g_feat" in data:
-                _close(features.grad, data[f"{key}/g_feat"], 1e-4, f"{key} g_feat")
+                close(features.grad, data[f"{key}/g_feat"], 1e-4)
             else:
                 assert features.grad is None or not features.grad.any()
     method = LAC.from_published(_weights(data), dropout=0.0)
@@ -167,11 +160,11 @@ def check_losses(data: Golden, path: Path) -> None:
     losses = method.training_step(with_segments)
     for name, ours in _LOSSES.items():
         if f"net/{name}" in data:
-            _close(losses[ours], data[f"net/{name}"], what=name)
-    _close(losses["total"], data["net/total"])
+            close(losses[ours], data[f"net/{name}"])
+    close(losses["total"], data["net/total"])
     losses["total"].backward()
     for name, parameter in method.named_parameters():
-        _close(parameter.grad, data[f"net/g/{name}"], 1e-4, name)
+        close(parameter.grad, data[f"net/g/{name}"], 1e-4)
 
 
 def check_train_run(data: Golden, path: Path) -> None:
@@ -218,9 +211,9 @@ def check_train_run(data: Golden, path: Path) -> None:
         per_video = method.losses(method(batch.features, batch.mask), with_segments)
         for name, ours in _LOSSES.items():
             visits = data["loss_per_video"][step * batch_size : (step + 1) * batch_size]
-            _close(per_video[ours], visits[:, loss_names.index(name)], 1e-4, f"step {step} {name}")
+            close(per_video[ours], visits[:, loss_names.index(name)], 1e-4)
         loss = method.training_step(with_segments)["total"]
-        _close(loss, data["loss_total_step"][step], 2e-5, f"step {step}")
+        close(loss, data["loss_total_step"][step], 2e-5)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -239,13 +232,9 @@ def check_train_run(data: Golden, path: Path) -> None:
                         cls = method.pairs[method.segments.pair[row], 1]
                         pseudo[method.segments.start[row] : method.segments.end[row], cls] = 1
                 np.testing.assert_array_equal(pseudo, expected, err_msg=f"search {step + 1}, video {i}")
-            _close(best, data[f"search{step + 1}/score"].astype(np.float32), 1e-4)
+            close(best, data[f"search{step + 1}/score"].astype(np.float32), 1e-4)
     for name, value in parameters.items():
-        _close(value, data[f"w_final/{name}"], 1e-4, name)
-
-
-def _parts(data: Golden, name: str) -> list[np.ndarray]:
-    return np.split(data[name], np.cumsum(data[f"{name}_len"])[:-1])
+        close(value, data[f"w_final/{name}"], 1e-4)
 
 
 def check_inference(data: Golden, path: Path) -> None:
@@ -256,7 +245,7 @@ def check_inference(data: Golden, path: Path) -> None:
         (method.config.action_thresholds, "act_thresh_cas"),
         (method.config.foreground_thresholds, "act_thresh_agnostic"),
     ):
-        _close(np.arange(*ours), data[name])
+        close(np.arange(*ours), data[name])
     scores = []
     for i in range(videos):
         fused, video = data[f"v{i}/cas_fuse"][0], data[f"v{i}/vid_score"][0]
@@ -267,22 +256,22 @@ def check_inference(data: Golden, path: Path) -> None:
         found = method.proposals([score]) if name == "before_nms" else method.localize([score])
         return np.stack([found.label, found.score, found.start, found.end], 1)
 
-    before = _parts(data, "before_nms")
+    before = ragged(data, "before_nms")
     for i, score in enumerate(scores):
         expected = [p for p, v in zip(before, data["before_nms_video"], strict=True) if v == i]
         ours = rows("before_nms", score)
         theirs = np.concatenate([np.empty((0, 4)), *expected])
         assert ours.shape == theirs.shape, (i, ours.shape, theirs.shape)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6, err_msg=f"before NMS, video {i}")
-    for i, expected in enumerate(_parts(data, "final")):
+    for i, expected in enumerate(ragged(data, "final")):
         ours = rows("final", scores[i])
         assert ours.shape == expected.shape, (i, ours.shape, expected.shape)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=f"video {i}")
     predicted = np.stack([s.video_scores >= method.config.class_threshold for s in scores])
-    _close((predicted == data["labels"]).all(1).mean(), data["test_acc"])
+    close((predicted == data["labels"]).all(1).mean(), data["test_acc"])
     for name in ("up", "up2"):
         x = np.moveaxis(data[f"{name}_in"], 0, -1)
-        _close(upsample(x, method.config.upsampling), np.moveaxis(data[f"{name}_out"], 0, -1))
+        close(upsample(x, method.config.upsampling), np.moveaxis(data[f"{name}_out"], 0, -1))
 
 
 CHECKS: dict[str, Callable[[Golden, Path], None]] = {

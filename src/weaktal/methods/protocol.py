@@ -72,6 +72,22 @@ class Batch:
         return replace(self, **moved)
 
 
+@dataclass(frozen=True)
+class ProposalBatch(Batch):
+    """Videos with segments of a base locator, for proposal-level methods.
+
+    Attributes:
+        proposals: segments of these videos (and possibly of others), in seconds.
+    """
+
+    proposals: Detections
+
+    @classmethod
+    def of(cls, batch: Batch, proposals: Detections) -> Self:
+        """A batch with segments."""
+        return cls(batch.features, batch.lengths, batch.labels, batch.names, batch.axes, proposals=proposals)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """What training may see: features and weak labels, row by row the same videos.
@@ -192,7 +208,10 @@ class Method(nn.Module):
         return {}
 
     def detect(self, batch: Batch) -> Detections:
-        """Detections in whole videos (evaluation mode, no gradients)."""
+        """Detections in whole videos (evaluation mode, no gradients).
+
+        Proposal-level methods need a `ProposalBatch`.
+        """
         raise NotImplementedError
 
     @classmethod

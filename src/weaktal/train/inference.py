@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from weaktal.core import Detections, SnippetScores
 from weaktal.features.bank import FeatureBank
-from weaktal.methods.protocol import Batch, Method, SnippetMethod, whole_videos
+from weaktal.methods.protocol import Batch, Method, ProposalBatch, SnippetMethod, whole_videos
 
 ROWS = 16_384  # snippets of a batch, padding included
 
@@ -69,7 +69,10 @@ def detect_videos(
     """
     if isinstance(method, SnippetMethod):
         return method.localize(score_videos(method, bank, rows=rows))
-    return in_order((method.detect(b) for b in whole_batches(method, bank, rows)), method, bank)
+    batches_ = whole_batches(method, bank, rows)
+    if proposals is not None:
+        batches_ = (ProposalBatch.of(b, proposals) for b in batches_)
+    return in_order((method.detect(b) for b in batches_), method, bank)
 
 
 def in_order(parts: Iterable[Detections], method: Method, bank: FeatureBank) -> Detections:

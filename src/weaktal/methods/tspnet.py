@@ -1,0 +1,634 @@
+"""TSPNet: Realigning Confidence with Temporal Saliency Information, Xia et al., CVPR 2024.
+
+A second look at the segments of any base locator. From the features inside and around a segment a small
+network says which class it shows and how near its middle the clicked moment lies; the product ranks the
+segments. In training the clicks move: confident segments vote for a better salient moment of their instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from weaktal.core import Detections, InputError, TimeAxis
+from weaktal.localize.boundary_adaptation import adapt_boundaries
+from weaktal.localize.nms import soft_nms
+from weaktal.methods.protocol import Batch, Method, MethodConfig, ProposalBatch, Stage, TrainingData
+from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.parallel import by_rows
+from weaktal.nn.roi_align import roi_align
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_BINS_AT_ONCE = 4096  # segments times bins whose features are in memory together
+
+
+class TSPNetConfig(MethodConfig):
+    """Published values as defaults.
+
+    Attributes:
+        roi_size: bins per segment; a sixth on each side is context. At least 6.
+        dropout: after the fusion of a segment's features. The published option is ignored there: always 0.5.
+        background_center: centre score that segments without a click are to get.
+        center_weight: weight of the centre loss.
+        update_every: optimizer steps between updates of the salient points.
+        update_threshold: segments with a higher centre score vote.
+        steps, batch_size, lr, weight_decay: Adam with L2 weight decay.
+        max_proposals: segments of a video that a training step uses, drawn anew each time.
+        cache_gib: features of all training segments are computed once if they fit into this much memory, and
+            for every batch anew if not.
+        class_threshold: classes with a lower video score are not localized (the best one always is).
+        adapt_threshold: IoU above which segments take part in the boundary adaptation.
+        sigma: width of the soft suppression.
+        compound_shift: quirk: an update measures the shift from the moved point and adds it to the click, and
+            a point without votes falls back to its click; otherwise votes move a point to where they agree,
+            and without votes it stays.
+        center_point: quirk: "first" takes the centre label of a segment with several clicks from the first in
+            file order; "nearest" from the one nearest to its middle.
+        nms_plus_one: quirk: the overlap in the suppression counts one snippet more.
+        drop_empty: leave out segments without length, which the published code moves to [0, 0].
+    """
+
+    roi_size: int = Field(12, ge=6)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    background_center: float = Field(0.4, ge=0, le=1)
+    center_weight: float = 20.0
+    update_every: int = Field(200, ge=1)
+    update_threshold: float = 0.8
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(10, ge=1)
+    lr: float = Field(5e-5, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    max_proposals: int = Field(3000, ge=1)
+    cache_gib: float = Field(4.0, ge=0)
+    class_threshold: float = 0.1
+    adapt_threshold: float = Field(0.4, ge=0, lt=1)
+    sigma: float = Field(0.3, gt=0)
+    compound_shift: bool = True
+    center_point: Literal["first", "nearest"] = "first"
+    nms_plus_one: bool = True
+    drop_empty: bool = False
+
+
+# ---------------------------------------------------------------------------------------------- segments
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Segments of V videos in snippets, video by video.
+
+    Attributes:
+        video: (M,) which video.
+        start, end: (M,) float32, as the published code has them: snippets rounded to two places.
+        offsets: (V + 1,) rows of each video.
+    """
+
+    video: IntArray
+    start: NDArray[np.float32]
+    end: NDArray[np.float32]
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    @classmethod
+    def of(
+        cls, detections: Detections, names: Sequence[str], axes: Sequence[TimeAxis], *, drop_empty: bool
+    ) -> Proposals:
+        """The segments of some videos; classes and scores do not count. A video may have none."""
+        place = {name: i for i, name in enumerate(names)}
+        to = np.array([place.get(n, -1) for n in detections.names] or [-1], np.int64)
+        video = to[detections.video] if len(detections) else detections.video
+        rows = np.nonzero(video >= 0)[0]
+        rows = rows[np.argsort(video[rows], kind="stable")]
+        video = video[rows]
+        offsets = np.searchsorted(video, np.arange(len(names) + 1))
+        seconds = np.stack([detections.start[rows], detections.end[rows]])
+        snippets = np.empty_like(seconds)
+        for axis, a, b in zip(axes, offsets, offsets[1:], strict=False):
+            snippets[:, a:b] = axis.positions_at(seconds[:, a:b])
+        start, end = np.round(snippets, 2).astype(np.float32)
+        if drop_empty:
+            keep = end > start
+            video, start, end = video[keep], start[keep], end[keep]
+            offsets = np.searchsorted(video, np.arange(len(names) + 1))
+        return cls(video, start, end, offsets)
+
+
+def segment_bins(
+    features: Tensor,
+    first: Tensor,
+    length: Tensor,
+    longest: Tensor,
+    start: Tensor,
+    end: Tensor,
+    roi_size: int,
+) -> Tensor:
+    """The features of segments that are enlarged by a quarter of their length to both sides.
+
+    Args:
+        features: (N, D) rows of all videos.
+        first, length: (M,) rows of each segment's video.
+        longest: (M,) length of the longest segment of that video. The published code pads a video by a
+            quarter of it, which moves the origin and with it float32 rounding.
+        start, end: (M,) float32, in snippets.
+        roi_size: bins per segment.
+
+    Returns:
+        (M, roi_size, D).
+    """
+    padding = torch.ceil(longest * 0.25) + 1
+    quarter = (end - start) / 4
+    low, high = (start - quarter) + padding - 0.5, (end + quarter) + padding - 0.5
+    return roi_align(features, first, length, low, high, roi_size, padding.long())
+
+
+def segment_vectors(
+    features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
+) -> Tensor:
+    """What segments show and how it differs from their surroundings.
+
+    The maximum over a sixth of the bins on either side is the context of the maximum over the others.
+
+    Args:
+        features: (N, D) rows of all videos.
+        first, length: (V,) rows of each video.
+        proposals: segments of these videos.
+        roi_size: bins per segment.
+        rows: which of the segments.
+
+    Returns:
+        (len(rows), 3 D): inside minus left context, inside, inside minus right context.
+    """
+    longest = np.zeros(len(proposals.offsets) - 1, np.float32)
+    np.maximum.at(longest, proposals.video, proposals.end - proposals.start)
+    side = roi_size // 6
+    out = features.new_empty(len(rows), 3, features.shape[1])
+    at_once = max(1, _BINS_AT_ONCE // roi_size)
+    for low in range(0, len(rows), at_once):
+        part = rows[low : low + at_once]
+        video = torch.from_numpy(proposals.video[part]).to(features.device)
+        widest, start, end = (
+            torch.from_numpy(x[part]).to(features.device)
+            for x in (longest[proposals.video], proposals.start, proposals.end)
+        )
+        bins = segment_bins(features, first[video], length[video], widest, start, end, roi_size)
+        inside = bins[:, side : 5 * side].amax(1)
+        vector = out[low : low + at_once]
+        vector[:, 0] = inside - bins[:, :side].amax(1)
+        vector[:, 1] = inside
+        vector[:, 2] = inside - bins[:, 5 * side :].amax(1)
+    return out.flatten(1)
+
+
+# ------------------------------------------------------------------------------------------------ labels
+
+
+class Labels(NamedTuple):
+    """What segments shall learn.
+
+    Attributes:
+        classes: (M, C) 1 for the class of every click inside.
+        center: (M,) 1 where the click lies in the middle, falling to 0 at the borders.
+        point: (M,) the click that decides the centre, as a row of all clicks; -1 without any.
+    """
+
+    classes: NDArray[np.float32]
+    center: NDArray[np.float32]
+    point: IntArray
+
+
+def segment_labels(
+    proposals: Proposals,
+    point_offsets: IntArray,
+    time: FloatArray,
+    label: IntArray,
+    classes: int,
+    background_center: float,
+    center_point: Literal["first", "nearest"] = "first",
+) -> Labels:
+    """Labels of segments from clicks.
+
+    Args:
+        proposals: M segments of V videos.
+        point_offsets: (V + 1,) rows of the clicks of each video.
+        time, label: (P,) clicks in snippets and their classes.
+        classes: C.
+        background_center: centre label of segments without a click.
+        center_point: which of several clicks decides, see `TSPNetConfig`.
+    """
+    # every segment with every click of its video
+    count = np.diff(point_offsets)[proposals.video]
+    segment = np.repeat(np.arange(len(proposals)), count)
+    within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+    point = point_offsets[proposals.video[segment]] + within
+    start, end = proposals.start.astype(np.float64)[segment], proposals.end.astype(np.float64)[segment]
+    inside = (start < time[point]) & (time[point] < end)
+    segment, point, start, end = segment[inside], point[inside], start[inside], end[inside]
+    center = 1 - 2 * np.abs((time[point] - start) / (end - start) - 0.5)
+    out = Labels(
+        np.zeros((len(proposals), classes), np.float32),
+        np.full(len(proposals), background_center, np.float32),
+        np.full(len(proposals), -1),
+    )
+    out.classes[segment, label[point]] = 1
+    if center_point == "nearest":
+        order = np.lexsort((-center, segment))
+        segment, point, center = segment[order], point[order], center[order]
+    chosen = np.unique(segment, return_index=True)[1]
+    out.center[segment[chosen]] = center[chosen]
+    out.point[segment[chosen]] = point[chosen]
+    return out
+
+
+def vote(
+    proposals: Proposals, labels: Labels, center: NDArray[np.float32], time: FloatArray, threshold: float
+) -> tuple[IntArray, FloatArray]:
+    """Where confident segments would move their click.
+
+    Args:
+        proposals, labels: M segments and their labels.
+        center: (M,) predicted centre scores.
+        time: (P,) present places of the clicks, in snippets.
+        threshold: segments with a higher score vote for the click of their label, with their score as weight.
+
+    Returns:
+        clicks that got votes, and the mean distance from them to the middles of the voting segments.
+    """
+    voters = (center > threshold) & (labels.point >= 0)
+    point, weight = labels.point[voters], center[voters].astype(np.float64)
+    middle = (proposals.start[voters] + proposals.end[voters]) / 2
+    distance = (middle - time[point].astype(np.float32)).astype(np.float64)
+    total = np.bincount(point, weight, len(time))
+    moved = np.bincount(point, weight * distance, len(time))
+    rows = np.nonzero(total)[0]
+    return rows, moved[rows] / total[rows]
+
+
+# ----------------------------------------------------------------------------------------------- network
+
+
+class Output(NamedTuple):
+    """Of N segments: class logits (N, C + 1) with background last, attention (N,) and centre (N,) logits."""
+
+    classes: Tensor
+    attention: Tensor
+    center: Tensor
+
+
+class ProposalNetwork(nn.Module):
+    """Fusion of a segment's vector, then three small heads."""
+
+    def __init__(self, dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+
+        def head(outputs: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
+
+        self.prop_fusion = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.prop_classifier = head(classes + 1)
+        self.prop_attention = head(1)
+        self.prop_completeness = head(1)
+
+    def forward(self, vectors: Tensor) -> Output:
+        """`vectors` (N, 3 D)."""
+        fused = self.prop_fusion(vectors).T[None]
+        return Output(
+            self.prop_classifier(fused)[0].T,
+            self.prop_attention(fused)[0, 0],
+            self.prop_completeness(fused)[0, 0],
+        )
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+
+@dataclass(frozen=True)
+class TSPNetBatch(Batch):
+    """Segments of B videos (N in all); their vectors stand in the place of snippet features.
+
+    Attributes:
+        vectors: (N, 3 D).
+        video: (N,) place in the batch.
+        point_label: (N, C).
+        center_label: (N,).
+    """
+
+    vectors: Tensor
+    video: Tensor
+    point_label: Tensor
+    center_label: Tensor
+
+
+def point_loss(output: Output, point_label: Tensor) -> Tensor:
+    """Cross-entropy of attended class logits, (N,); a segment without a click is background."""
+    background = (point_label.sum(1, keepdim=True) == 0).to(point_label.dtype)
+    attended = output.classes * output.attention.sigmoid()[:, None]
+    return -(torch.cat([point_label, background], 1) * attended.log_softmax(1)).sum(1)
+
+
+def center_loss(output: Output, center_label: Tensor) -> Tensor:
+    """Squared error of the centre score, (N,)."""
+    return (output.center.sigmoid() - center_label) ** 2
+
+
+# -------------------------------------------------------------------------------------------- the method
+
+
+class _Prepared:
+    """What a training set gives once: segments and clicks in snippets, and vectors where they fit."""
+
+    def __init__(self, data: TrainingData, config: TSPNetConfig) -> None:
+        if data.proposals is None or not len(data.proposals):
+            raise InputError(
+                "TSPNet learns from the segments of a base locator, and there are none",
+                hint="name a detections file with --proposals",
+            )
+        self.data, self.config = data, config
+        bank = data.bank
+        self.proposals = Proposals.of(data.proposals, bank.names, bank.axes, drop_empty=config.drop_empty)
+        if not len(self.proposals):
+            raise InputError(
+                "no proposal belongs to a training video",
+                found=", ".join(data.proposals.names[:3]),
+                expected=", ".join(bank.names[:3]),
+            )
+        clicks = [v.points for v in data.weak.videos]
+        counts = [0 if c is None else len(c) for c in clicks]
+        self.point_offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.time = np.empty(int(self.point_offsets[-1]))
+        self.label = np.empty(len(self.time), np.int64)
+        for axis, points, a, b in zip(
+            bank.axes, clicks, self.point_offsets, self.point_offsets[1:], strict=False
+        ):
+            if points is not None:
+                # rounding noise must not decide whether a click lies on a border
+                self.time[a:b] = np.round(axis.positions_at(points.time), 9)
+                self.label[a:b] = points.label
+
+    def labels(self, time: FloatArray) -> Labels:
+        config = self.config
+        return segment_labels(
+            self.proposals,
+            self.point_offsets,
+            time,
+            self.label,
+            len(self.data.weak.classes),
+            config.background_center,
+            config.center_point,
+        )
+
+    @cached_property
+    def table(self) -> Tensor | None:
+        """Vectors of all segments, if they fit."""
+        size = len(self.proposals) * 3 * self.data.bank.dim * self.data.bank.data.element_size()
+        if size > self.config.cache_gib * 2**30:
+            return None
+        return self._compute(np.arange(len(self.proposals)))
+
+    def _compute(self, rows: IntArray) -> Tensor:
+        bank = self.data.bank
+        first, length = (torch.from_numpy(x).to(bank.data.device) for x in (bank.offsets[:-1], bank.lengths))
+        return segment_vectors(bank.data, first, length, self.proposals, self.config.roi_size, rows)
+
+    def vectors(self, rows: IntArray) -> Tensor:
+        """(len(rows), 3 D)."""
+        if self.table is None:
+            return self._compute(rows)
+        return self.table.index_select(0, torch.from_numpy(rows).to(self.table.device))
+
+
+class TSPNet(Method):
+    """TSPNet; see the module's docstring. `data.proposals` are the segments it learns from."""
+
+    name: ClassVar[str] = "tspnet"
+    supervision: ClassVar[Literal["video", "point"]] = "point"
+    Config: ClassVar[type[MethodConfig]] = TSPNetConfig
+    config: TSPNetConfig
+
+    def __init__(self, config: TSPNetConfig, *, dim: int, classes: Sequence[str]) -> None:
+        super().__init__(config, dim=dim, classes=classes)
+        self.prop_backbone = ProposalNetwork(dim, len(self.classes), config.dropout)
+        self.shift: FloatArray | None = None  # (P,) of every click, in snippets; None before the first update
+        self._prepared: _Prepared | None = None
+        self._labels: Labels | None = None
+
+    def forward(self, vectors: Tensor) -> Output:
+        return self.prop_backbone(vectors)  # type: ignore[no-any-return]
+
+    # training
+
+    def prepared(self, data: TrainingData) -> _Prepared:
+        """Segments, clicks and vectors of the training set, computed at the first call."""
+        if self._prepared is None or self._prepared.data is not data:
+            self._prepared, self._labels = _Prepared(data, self.config), None
+        return self._prepared
+
+    def salient_times(self, data: TrainingData) -> FloatArray:
+        """Present places of all clicks, in snippets, (P,)."""
+        prepared = self.prepared(data)
+        return prepared.time if self.shift is None else prepared.time + self.shift
+
+    def labels(self, data: TrainingData) -> Labels:
+        """Present labels of all training segments."""
+        prepared = self.prepared(data)
+        if self._labels is None:
+            self._labels = prepared.labels(self.salient_times(data))
+        return self._labels
+
+    def stages(self, data: TrainingData) -> Sequence[Stage]:
+        batch = self.config.batch_size
+        return [Stage("train", self.config.steps, data.steps_per_epoch(batch, drop_last=True))]
+
+    def begin_stage(self, stage: int, data: TrainingData) -> None:
+        self.shift = self._labels = None
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+
+    def before_step(self, stage: int, step: int, data: TrainingData) -> None:
+        if step and step % self.config.update_every == 0:
+            self.update(data)
+
+    @torch.no_grad()
+    def update(self, data: TrainingData) -> None:
+        """Move the salient points by the votes of the present network, and label the segments anew."""
+        self.eval()
+        prepared = self.prepared(data)
+        rows = np.arange(len(prepared.proposals))
+        parts = np.split(rows, range(_BINS_AT_ONCE, len(rows), _BINS_AT_ONCE))
+        center = torch.cat([self.forward(prepared.vectors(r)).center.sigmoid() for r in parts])
+        self.train()
+        self.move_points(data, center.float().cpu().numpy())
+
+    def move_points(self, data: TrainingData, center: NDArray[np.float32]) -> None:
+        """`update` from the centre scores of all training segments, (M,)."""
+        prepared, time = self.prepared(data), self.salient_times(data)
+        points, moves = vote(
+            prepared.proposals, self.labels(data), center, time, self.config.update_threshold
+        )
+        if self.config.compound_shift:
+            self.shift = np.zeros(len(time))
+            self.shift[points] = moves
+        else:
+            self.shift = time - prepared.time
+            self.shift[points] += moves
+        self._labels = None
+
+    def draw(self, stage: int, step: int, data: TrainingData) -> TSPNetBatch:
+        prepared, labels = self.prepared(data), self.labels(data)
+        video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
+        offsets, most = prepared.proposals.offsets, self.config.max_proposals
+        ranges = [np.arange(offsets[v], offsets[v + 1]) for v in video]
+        if any(len(r) > most for r in ranges):
+            rng = data.rng(0x75B, stage, step)
+            ranges = [rng.permutation(r)[:most] if len(r) > most else r for r in ranges]
+        rows = np.concatenate(ranges)
+        vectors = prepared.vectors(rows)
+        device = vectors.device
+        index = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
+        return TSPNetBatch(
+            vectors.new_empty(len(video), 0, data.bank.dim),
+            torch.zeros(len(video), dtype=torch.int64, device=device),
+            data.labels[torch.from_numpy(video)],
+            tuple(data.bank.names[v] for v in video),
+            tuple(data.bank.axes[v] for v in video),
+            vectors=vectors,
+            video=torch.from_numpy(index).to(device),
+            point_label=torch.from_numpy(labels.classes[rows]).to(device),
+            center_label=torch.from_numpy(labels.center[rows]).to(device),
+        )
+
+    def losses(self, batch: TSPNetBatch) -> dict[str, Tensor]:
+        """Unweighted losses of each video, (B,); 0 for a video without segments."""
+        output = by_rows(self.forward, batch.vectors)
+        zero = batch.vectors.new_zeros(len(batch))
+        count = zero.index_add(0, batch.video, torch.ones_like(batch.center_label))
+
+        def mean(value: Tensor) -> Tensor:
+            return zero.index_add(0, batch.video, value.to(zero.dtype)) / count.clamp(min=1)
+
+        return {
+            "point": mean(point_loss(output, batch.point_label)),
+            "center": mean(center_loss(output, batch.center_label)),
+        }
+
+    def training_step(self, batch: TSPNetBatch) -> dict[str, Tensor]:
+        losses = {name: value.mean() for name, value in self.losses(batch).items()}
+        losses["total"] = losses["point"] + self.config.center_weight * losses["center"]
+        return losses
+
+    def training_state(self) -> dict[str, Any]:
+        return {} if self.shift is None else {"shift": torch.from_numpy(self.shift)}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.shift = state["shift"].cpu().numpy() if "shift" in state else None
+        self._labels = None
+
+    # inference
+
+    @torch.no_grad()
+    def detect(self, batch: Batch) -> Detections:
+        """Detections among the proposals of a `ProposalBatch`.
+
+        Raises:
+            InputError: the batch carries no proposals.
+        """
+        if not isinstance(batch, ProposalBatch):
+            raise InputError(
+                "TSPNet re-scores the segments of a base locator, and there are none",
+                hint="name a detections file with --proposals",
+            )
+        found = Proposals.of(batch.proposals, batch.names, batch.axes, drop_empty=self.config.drop_empty)
+        width = batch.features.shape[1]
+        rows = batch.features.reshape(len(batch) * width, -1)
+        first = torch.arange(len(batch), device=rows.device) * width
+        vectors = segment_vectors(
+            rows, first, batch.lengths, found, self.config.roi_size, np.arange(len(found))
+        )
+        output = self.forward(vectors)
+        columns = [x.float().cpu().numpy() for x in output]
+        parts = []
+        for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
+            of_video = slice(found.offsets[v], found.offsets[v + 1])
+            start, end, label, score = self.localize(
+                found.start[of_video], found.end[of_video], *(c[of_video] for c in columns)
+            )
+            parts.append(
+                Detections(
+                    (name,),
+                    self.classes,
+                    np.zeros(len(start), np.int64),
+                    axis.seconds_at(start),
+                    axis.seconds_at(end),
+                    label,
+                    score,
+                )
+            )
+        return Detections.concatenate(parts, self.classes)
+
+    def localize(
+        self,
+        start: NDArray[np.float32],
+        end: NDArray[np.float32],
+        classes: NDArray[np.float32],
+        attention: NDArray[np.float32],
+        center: NDArray[np.float32],
+    ) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+        """Scored, adapted and softly suppressed segments of one video.
+
+        Args:
+            start, end: (M,) in snippets.
+            classes: (M, C + 1) logits; attention, center: (M,) logits.
+
+        Returns:
+            start, end (in snippets), class and score; every segment once per chosen class.
+        """
+        none = np.empty(0)
+        if not len(start):
+            return none, none, np.empty(0, np.int64), none
+        config = self.config
+        probability = torch.from_numpy(classes).softmax(1).numpy()[:, :-1]
+        attended, centred = (torch.from_numpy(x).sigmoid().numpy()[:, None] for x in (attention, center))
+        video_score = (probability * attended).sum(0) / (attended.sum() + 1e-6)
+        chosen = np.nonzero(video_score >= config.class_threshold)[0]
+        if not len(chosen):
+            chosen = np.array([int(np.argmax(video_score))])
+        confidence = (probability * attended * centred)[:, chosen].T.astype(np.float64)
+        new_start, new_end = adapt_boundaries(start, end, confidence, config.adapt_threshold)
+        group = np.repeat(np.arange(len(chosen)), len(start))
+        # kept in float32 like the segments, as published: the soft suppression sees the rounding
+        flat_start, flat_end = (x.astype(np.float32).reshape(-1) for x in (new_start, new_end))
+        rows, scores = soft_nms(
+            flat_start,
+            flat_end,
+            confidence.reshape(-1),
+            sigma=config.sigma,
+            plus_one=config.nms_plus_one,
+            group=group,
+        )
+        return flat_start[rows].astype(float), flat_end[rows].astype(float), chosen[group[rows]], scores
+
+    @classmethod
+    def from_published(
+        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
+    ) -> Self:
+        """From the official checkpoint (``prop_backbone.*``); sizes are read from the shapes.
+
+        Raises:
+            InputError: weights are missing, unexpected or of the wrong shape.
+        """
+        weights = published_weights(state_dict)
+        dim, _ = shape_of(weights, "prop_backbone.prop_fusion.0.weight", 2)
+        count, _, _ = shape_of(weights, "prop_backbone.prop_classifier.2.weight", 3)
+        method = cls(TSPNetConfig(**config), dim=dim, classes=class_names(classes, count - 1))
+        load_published(method, weights)
+        return method
