@@ -191,6 +191,7 @@ class JointArray:
                 file=self.path,
                 found=f"{len(array)} videos",
                 expected=f"{len(self.names)} names",
+                hint="one of them is of a reduced set",
             )
         out = {}
         for name, video in zip(self.names, array, strict=True):
