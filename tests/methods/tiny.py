@@ -38,7 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "iterations": 8,
         "learning_rate": 1e-3,
     },
-    "tspnet": {},
+    "tspnet": {"steps": 12, "batch_size": 3, "update_every": 4, "update_threshold": 0.3, "lr": 1e-3},
 }
 NAMES = ["linear_mil", *(n for n, where in METHODS.items() if find_spec(where.split(":")[0]))]
 DIM, CLASSES = 16, 3
