@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import fields, replace
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
@@ -28,3 +30,37 @@ def train(name: str, out: Path, seen: Synchronized[int] | None = None) -> None:
 
     method.draw = counted  # type: ignore[method-assign]
     fit(method, tiny.data(name), out, resume=True, device="cpu", progress=False, checkpoint_steps=2)
+
+
+def train_in_double(name: str, out: Path, rank: int, processes: int, port: int) -> None:
+    """One process of a data-parallel training without dropout, in float64; with `processes` 1, all of it."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    if processes > 1:  # what torchrun sets
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "TORCHELASTIC_RUN_ID": "contract",
+        }
+    no_dropout = {"dropout": 0.0} if "dropout" in tiny.method_class(name).Config.model_fields else {}
+    method = tiny.build(name, **no_dropout).double()
+    for module in method.modules():
+        if "Dropout" in type(module).__name__:
+            module.p = 0.0
+    data = tiny.data(name)
+    bank = replace(data.bank, data=data.bank.data.double())
+    draw = method.draw
+    method.draw = lambda *where: in_double(draw(*where))  # type: ignore[method-assign]
+    fit(method, replace(data, bank=bank), out, device="cpu", progress=False)
+
+
+def in_double(batch: Batch) -> Batch:
+    """A batch with its float32 tensors (labels, targets) as float64."""
+    found = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    single = {k: v for k, v in found.items() if isinstance(v, torch.Tensor) and v.dtype == torch.float32}
+    return replace(batch, **{k: v.double() for k, v in single.items()})

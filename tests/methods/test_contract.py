@@ -7,11 +7,14 @@ import json
 import multiprocessing as mp
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.methods import tiny
 from weaktal.core import Detections
@@ -173,6 +176,36 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(name: str, tmp_
         whole, killed = (tmp_path / r / "checkpoints/last" / file for r in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes()
     assert (tmp_path / "whole/log.jsonl").read_text() == (out / "log.jsonl").read_text()
+
+
+def test_two_processes_train_like_one(name: str, tmp_path: Path) -> None:
+    """Same total batch, no dropout, float64: what differs is the order of sums, and its growth over steps."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    one, two = tmp_path / "one", tmp_path / "two"
+    group = [
+        FORK.Process(target=jobs().train_in_double, args=(name, out, rank, processes, port))
+        for out, rank, processes in ((one, 0, 1), (two, 0, 2), (two, 1, 2))
+    ]
+    for process in group:
+        process.start()
+    while any(p.is_alive() for p in group) and not any(p.exitcode for p in group):
+        time.sleep(0.01)
+    for process in group:
+        process.kill() if any(p.exitcode for p in group) else process.join()
+    assert [p.exitcode for p in group] == [0, 0, 0]
+    first, second = (
+        [json.loads(x) for x in (out / "log.jsonl").read_text().splitlines()] for out in (one, two)
+    )
+    assert len(first) == len(second) > 3
+    for a, b in zip(first, second, strict=True):
+        assert (a.pop("stage"), a.keys()) == (b.pop("stage"), b.keys())
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-6)  # losses are logged in float32
+    a, b = (load_file(out / "checkpoints/last/weights.safetensors") for out in (one, two))
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        torch.testing.assert_close(b[key], value, rtol=1e-5, atol=1e-6)
 
 
 def jobs():  # type: ignore[no-untyped-def]

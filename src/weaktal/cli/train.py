@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-memory", metavar="SIZE", help="most memory for features, such as 8GiB; above it, memory-mapped"
     )
     add("--evaluate-every", type=int, metavar="EPOCHS", help="evaluate on the test subset as training goes")
+    add("--evaluate", action="store_true", help="localize and evaluate the test subset at the end")
     add("--protocol", help="evaluation protocol (default: the data set's)")
     add(
         "--choose",
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if training.choose == "best-on-test" and training.evaluate_every is None:
         raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
     measure = None
-    if training.evaluate_every is not None:
+    if args.evaluate or training.evaluate_every is not None:
         measure = Measure(
             dataset,
             protocol=training.protocol,
@@ -141,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         seed=seed,
         resume=args.resume,
         compile=training.compile,
-        evaluate=measure,
+        evaluate=measure if training.evaluate_every else None,
         evaluate_every=training.evaluate_every or 1,
         choose=training.choose,
         checkpoint_seconds=args.checkpoint_seconds,

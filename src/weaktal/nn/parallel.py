@@ -14,6 +14,7 @@ processes, so that a parameter inside is counted once as well; `_Scatter` divide
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -145,13 +146,12 @@ def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
     if len(sizes) != 1:
         raise ValueError(f"by_rows: first axes of different lengths: {sorted(sizes)}")
     (batch,) = sizes
-    seed = int(torch.randint(2**62, ()))  # the same on every process
     if batch < processes:  # too few to share out: every process does all, with the same random numbers
         with paused():
             return function(*rows, **shared)
     shares = _shares(batch, processes)
     mine = _map(rows, lambda x: _apply(_Scatter, x, shares) if x.requires_grad else _slice(x, shares))
-    with _random_stream(seed + dist.get_rank()):
+    with _own_random_stream():
         out = function(*mine, **shared)
     return _map(out, lambda x: _apply(_Gather, x, shares))
 
@@ -161,12 +161,22 @@ def _slice(x: Tensor, shares: list[int]) -> Tensor:
     return x[start : start + shares[dist.get_rank()]]
 
 
+_streams = (0, 0)  # the seed of this step, and how many streams were made from it
+
+
 @contextmanager
-def _random_stream(seed: int) -> Iterator[None]:
-    """Random numbers of this process alone; afterwards all processes continue on the common stream."""
+def _own_random_stream() -> Iterator[None]:
+    """Random numbers of this process alone; afterwards all go on where the common stream was.
+
+    Depends on the seed that the loop sets for the step, on the call within the step, and on the process.
+    """
+    global _streams
+    seed = torch.initial_seed()
+    _streams = (seed, _streams[1] + 1 if _streams[0] == seed else 0)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        key = [seed, _streams[1], dist.get_rank()]
+        torch.manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:7]))
         yield
 
 
@@ -182,7 +192,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             return super().forward(input)
         axes = [0] if input.dim() == 2 else [0, 2]
         shape = [1, -1] if input.dim() == 2 else [1, -1, 1]
-        x = input.float()
+        x = input if input.dtype == torch.float64 else input.float()
         count = x.new_full((1,), x.numel() / x.shape[1])
         sums = _apply(_SumOverProcesses, torch.cat([x.sum(axes), count]))
         n, mean = sums[-1], sums[:-1] / sums[-1]

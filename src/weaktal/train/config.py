@@ -84,7 +84,7 @@ def resolve_config(
     Raises:
         InputError: unknown method, recipe or field (with the nearest known one), or a value out of range.
     """
-    kind: type[MethodConfig] = find_method(method).Config  # type: ignore[attr-defined]
+    kind: type[MethodConfig] = find_method(method).Config
     values: dict[str, Any] = {}
     source: Path | None = None
     if recipe is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from weaktal.nn.parallel import make_batch_norm_global, paused, sum_gradients, w
 from weaktal.train import checkpoint
 from weaktal.train.checkpoint import Position
 from weaktal.train.progress import watch
+
+if sys.platform != "win32":
+    import fcntl
 
 Evaluator = Callable[[Method], Mapping[str, float]]
 ONE_SECOND = 1.0
@@ -226,6 +230,7 @@ def fit(
         fabric = launch(device, precision, loggers)
         fabric.launch()
     first = fabric.is_global_zero
+    lock = _locked(out) if first else None
     last_path, best_path = out / "checkpoints/last", out / "checkpoints/best"
     summary = Summary()
     method.to(fabric.device)
@@ -348,8 +353,26 @@ def fit(
                     save(last_path, at, keep)
     finally:
         show.close()
+        if lock is not None:
+            lock.close()
     method.eval()
     return summary
+
+
+def _locked(out: Path) -> IO[bytes] | None:
+    """Hold a run folder as long as this process lives; the system lets go of it however the process ends."""
+    if sys.platform == "win32":
+        return None
+    out.mkdir(parents=True, exist_ok=True)
+    file = (out / ".lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise InputError(
+            "another process trains in this folder", file=out, hint="wait for it, or name another folder"
+        ) from None
+    return file
 
 
 def _evaluate(method: Method, evaluate: Evaluator | None) -> dict[str, float]:
