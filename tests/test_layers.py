@@ -21,7 +21,7 @@ ROOMS = {
     "nn": set(),
     "dataset": {"core", "formats", "features"},
     "methods": {"core", "nn", "localize", "features"},
-    "train": {"core", "features", "methods", "nn", "dataset"},
+    "train": {"core", "features", "formats", "methods", "nn", "dataset"},
     "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},
     "report": {"core", "evaluate"},
     "demo": {"core", "features"},

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             save_scores(scores, scores_path, method.classes)
             detections = method.localize(scores)
         else:
-            proposals = load_proposals(args.proposals, dataset)
+            proposals = load_proposals(args.proposals or opened.config.data.get("proposals"), dataset)
             detections = detect_videos(method, bank, proposals=proposals)
     out = args.out or opened.folder / "detections.json"
     save_detections(detections, out)

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from weaktal.methods import find_method
     from weaktal.methods.protocol import Method
     from weaktal.train import Run, TrainingSettings, fit, parse_settings, resolve_config, training_data
+    from weaktal.train.base_locator import base_proposals, recipe_of
     from weaktal.train.config import validated
     from weaktal.train.data import at_device
     from weaktal.train.loggers import make_loggers
@@ -87,9 +88,27 @@ def run(args: argparse.Namespace) -> int:
     proposals_path = args.proposals or about.get("proposals")
 
     dataset = Dataset.load(path)
-    proposals = load_proposals(proposals_path, dataset)
     if training.choose == "best-on-test" and training.evaluate_every is None:
         raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
+    fabric = launch(training.device, training.precision, make_loggers(args.log_to, args.out))
+    fabric.launch()
+    if kind.base is not None and proposals_path is None:
+        base_recipe = recipe_of(kind.base, recipe)
+        proposals_path = base_proposals(
+            dataset,
+            args.out / "base",
+            kind.base,
+            resolve_config(kind.base, base_recipe),
+            recipe=base_recipe,
+            subset=subset,
+            seed=seed,
+            training=training.model_copy(update={"choose": "last", "evaluate_every": None}),
+            resume=args.resume,
+            checkpoint_seconds=args.checkpoint_seconds,
+            progress=not args.quiet,
+            fabric=fabric,
+        )
+    proposals = load_proposals(proposals_path, dataset)
     measure = None
     if args.evaluate or training.evaluate_every is not None:
         measure = Measure(
@@ -108,8 +127,6 @@ def run(args: argparse.Namespace) -> int:
         max_memory=training.max_memory,
         scratch=args.out / "features",
     )
-    fabric = launch(training.device, training.precision, make_loggers(args.log_to, args.out))
-    fabric.launch()
     described: dict[str, Any] = {
         "path": str(Path(path).resolve()),
         "name": dataset.name,

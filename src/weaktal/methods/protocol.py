@@ -169,6 +169,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     supervision: ClassVar[Literal["video", "point"]]
     Config: ClassVar[type[MethodConfig]]
+    # a proposal-level method's base locator, for those who bring no proposals
+    base: ClassVar[str | None] = None
 
     def __init__(self, config: Any, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__()

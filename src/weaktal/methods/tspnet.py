@@ -412,6 +412,7 @@ class TSPNet(Method):
     name: ClassVar[str] = "tspnet"
     supervision: ClassVar[Literal["video", "point"]] = "point"
     Config: ClassVar[type[MethodConfig]] = TSPNetConfig
+    base: ClassVar[str | None] = "lac"
     config: TSPNetConfig
 
     def __init__(self, config: TSPNetConfig, *, dim: int, classes: Sequence[str]) -> None:

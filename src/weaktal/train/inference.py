@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weaktal.core import Detections, SnippetScores
+from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import Batch, Method, ProposalBatch, SnippetMethod, whole_videos
 
@@ -66,11 +66,23 @@ def detect_videos(
         bank: features.
         proposals: segments of a base locator, for proposal-level methods.
         rows: see `batches`.
+
+    Raises:
+        InputError: there are proposals, and none in these videos.
     """
     if isinstance(method, SnippetMethod):
         return method.localize(score_videos(method, bank, rows=rows))
     batches_ = whole_batches(method, bank, rows)
     if proposals is not None:
+        if len(proposals) and not {proposals.names[i] for i in set(proposals.video.tolist())} & set(
+            bank.names
+        ):
+            raise InputError(
+                "no proposal belongs to one of these videos",
+                found=", ".join(proposals.names[:3]),
+                expected=", ".join(bank.names[:3]),
+                hint="give the proposals of this subset with --proposals",
+            )
         batches_ = (ProposalBatch.of(b, proposals) for b in batches_)
     return in_order((method.detect(b) for b in batches_), method, bank)
 
