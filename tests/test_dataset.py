@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path, text: str) -> Dataset:
+    folder.mkdir(exist_ok=True)
     (folder / "data.yaml").write_text(text)
     return Dataset.load(folder / "data.yaml")
 
@@ -178,3 +180,15 @@ def test_features_are_opened_when_asked_for(folder: Path) -> None:
         data.store  # noqa: B018
     with pytest.raises(InputError, match="this data set has no features"):
         load(folder, "annotations: gt.json").store  # noqa: B018
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("page", ["data.md", "datasets.md"])
+def test_descriptions_in_the_documentation_are_understood(folder: Path, page: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        with pytest.raises(InputError, match=r"(gt\.json|wtalc).*: no (such file|annotations)"):
+            load(folder / "empty", block)

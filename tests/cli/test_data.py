@@ -127,6 +127,18 @@ def test_convert_features(folder: Path, to: str) -> None:
     assert main(command) == 2  # never over something that is there
 
 
+@pytest.mark.parametrize("to", ["pack", "safetensors", "npy"])
+def test_unsound_features_leave_nothing_behind(
+    folder: Path, capsys: pytest.CaptureFixture[str], to: str
+) -> None:
+    np.save(folder / "features/x.npy", np.full((3, 4), np.nan, np.float32))
+    before = sorted(folder.rglob("*"))
+    command = ["data", "convert", str(folder / "features"), str(folder / "new"), "--rate", "2", "--to", to]
+    assert main(command) == 2
+    assert "x.npy: snippet 0: features that are not finite" in capsys.readouterr().err
+    assert [p for p in sorted(folder.rglob("*")) if p.name != "new"] == before
+
+
 def test_convert_keeps_two_streams_and_their_origin(folder: Path) -> None:
     from weaktal.features.store import write_video_features
 

@@ -16,7 +16,7 @@ from weaktal.features.pack import write_pack
 from weaktal.features.store import FeatureStore, write_video_features
 
 RATE = 25 / 16
-LENGTHS = {"v_a": 7, "v_b": 1, "v_c": 31}
+LENGTHS = {"v_a": 7, "v_b": 1, "v_c": 310}
 Features = dict[str, np.ndarray]
 
 
@@ -179,7 +179,9 @@ def test_every_layout_is_found_and_gives_the_same(
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
         assert store.axis(name).end == pytest.approx(len(want) / RATE)
-    again = pickle.loads(pickle.dumps(store))  # to another process
+    sent = pickle.dumps(store)  # to another process
+    assert len(sent) < 5000  # names and paths, no features
+    again = pickle.loads(sent)
     np.testing.assert_array_equal(again.load("v_a"), store.load("v_a"))
 
 

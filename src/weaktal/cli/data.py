@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weaktal import formats
-from weaktal.core import Annotations, CoverageWarning, Detections, InputError, Video, atomic_path, write_text
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError, Video, write_text
 from weaktal.dataset import Dataset
 from weaktal.features.check import Finding, inspect_features
 from weaktal.features.pack import write_pack
@@ -379,20 +382,40 @@ def _convert_features(args: argparse.Namespace) -> str:
         raise InputError("the target exists and is not an empty folder", file=target)
     if to == "pack":
         write_pack(store, target)
-    for name in store.names if to != "pack" else ():
-        rows = store.load(name)
-        if to == "npy":
-            with atomic_path(target / f"{name}.npy") as temporary:
-                np.save(temporary, rows)
-            continue
-        if store.rate is None:
+    else:
+        if to == "safetensors" and store.rate is None:
             raise InputError("the rate of these features is not known", file=args.source, hint="add --rate")
-        edge = np.cumsum([0, *store.streams])
-        named = ("rgb", "flow") if len(store.streams) == 2 else ("features",)
-        parts = {k: rows[:, a:b] for k, a, b in zip(named, edge, edge[1:], strict=False)}
-        said = store.provenance | store.about(name)
-        keep = {k: v for k, v in said.items() if k not in ("rate", "offset", "layout", "dims", "format")}
-        write_video_features(
-            target / f"{name}.safetensors", parts, rate=store.rate, offset=store.offset, **keep
-        )
+        with _whole_folder(target) as folder:
+            for name in store.names:
+                _write_video(store, name, folder, to)
     return f"{target}: {len(store)} videos, {sum(store.length(n) for n in store.names)} snippets"
+
+
+def _write_video(store: FeatureStore, name: str, folder: Path, to: str) -> None:
+    rows = store.load(name)
+    if to == "npy":
+        np.save(folder / f"{name}.npy", rows)
+        return
+    assert store.rate is not None
+    edge = np.cumsum([0, *store.streams])
+    streams = ("rgb", "flow") if len(store.streams) == 2 else ("features",)
+    parts = {k: rows[:, a:b] for k, a, b in zip(streams, edge, edge[1:], strict=False)}
+    said = store.provenance | store.about(name)
+    keep = {k: v for k, v in said.items() if k not in ("rate", "offset", "layout", "dims", "format")}
+    write_video_features(folder / f"{name}.safetensors", parts, rate=store.rate, offset=store.offset, **keep)
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """A folder that appears when everything in it is written, and not at all on an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if target.exists():
+            target.rmdir()  # it is empty
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -12,7 +12,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -134,6 +134,13 @@ def _npz_streams(path: Path) -> list[np.ndarray]:
 # ---------------------------------------------------------------------------------------- layouts
 
 
+class _Reopened:
+    """What is open or read stays here when a layout travels to another process; there it is read again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+
 @dataclass
 class PerVideoFiles:
     """One file per video, or one per video and stream."""
@@ -175,7 +182,7 @@ class PerVideoFiles:
 
 
 @dataclass
-class JointArray:
+class JointArray(_Reopened):
     """W-TALC: one pickled object array, in the order of ``videoname.npy``; read as a whole, once."""
 
     path: Path
@@ -214,30 +221,24 @@ class JointArray:
 
 
 @dataclass
-class HDF5File:
+class HDF5File(_Reopened):
     """One HDF5 file: a data set per video, or a group per video with the streams in it."""
 
     path: Path
     kind: str = "hdf5"
-    _file: Any = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def file(self) -> Any:
-        if self._file is None:
-            try:
-                import h5py
-            except ImportError:
-                raise InputError(
-                    "HDF5 needs the h5py package", file=self.path, hint="pip install 'weaktal[hdf5]'"
-                ) from None
-            try:
-                self._file = h5py.File(self.path, "r")
-            except OSError as error:
-                raise InputError(f"not a readable HDF5 file: {error}", file=self.path) from None
-        return self._file
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}  # an open file does not travel to another process
+        try:
+            import h5py
+        except ImportError:
+            raise InputError(
+                "HDF5 needs the h5py package", file=self.path, hint="pip install 'weaktal[hdf5]'"
+            ) from None
+        try:
+            return h5py.File(self.path, "r")
+        except OSError as error:
+            raise InputError(f"not a readable HDF5 file: {error}", file=self.path) from None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -270,7 +271,7 @@ class HDF5File:
 
 
 @dataclass
-class Pack:
+class Pack(_Reopened):
     """Ours: all rows in one file of float32, and an index beside it; memory-mapped."""
 
     folder: Path

@@ -171,7 +171,9 @@ def _writer(writers: dict[str, T], by_suffix: dict[str, str], path: PathLike, fo
             "no such format" if format else "the suffix names no format",
             file=path,
             found=repr(format or Path(path).suffix),
-            expected=" or ".join(map(repr, writers if format else by_suffix)),
+            expected=" or ".join(
+                map(repr, writers) if format else (s or "none (a folder)" for s in by_suffix)
+            ),
         )
     return writers[name]
 
