@@ -81,22 +81,38 @@ def find_runs(
             published code of ASM-Loc, LAC, SAL and STCL-Net does (a truth test of an index array).
     """
     x = np.atleast_2d(np.asarray(curves, dtype=np.float64))
-    h = np.asarray(thresholds, dtype=np.float64).reshape(1, -1, 1)
+    h = np.asarray(thresholds, dtype=np.float64).reshape(-1)
     k, n = x.shape
-    above = np.zeros((k, h.size, n + 2), dtype=np.bool_)
-    above[..., 1:-1] = x[:, None] > h if strict else x[:, None] >= h
-    # every row begins and ends below, so changes are starts and ends in turn; one flat search is the fastest
-    change = np.flatnonzero(above[..., 1:] != above[..., :-1])
-    row, start = np.divmod(change[::2], n + 1)
-    curve, threshold = np.divmod(row, max(1, h.size))
-    end = change[1::2] - row * (n + 1)
-    runs = Runs(curve, threshold, start, end)
+    by_height = np.argsort(h, kind="stable")
+    # the number of thresholds passed at each position, 0 beyond the ends: where it rises from a to b, runs
+    # of the thresholds a..b-1 start, and where it falls they end; nothing happens at all other positions
+    passed = np.zeros((k, n + 2), dtype=np.int32)
+    passed[:, 1:-1] = np.searchsorted(h[by_height], x, side="left" if strict else "right")
+    passed[:, 1:-1][np.isnan(x)] = 0
+    change = np.diff(passed, axis=1)
+    start_group, start = _crossings(np.flatnonzero(change > 0), passed, change, by_height)
+    end_group, end = _crossings(np.flatnonzero(change < 0), passed, change, by_height)
+    order = np.argsort(start_group, kind="stable")
+    curve, threshold = np.divmod(start_group[order], max(h.size, 1))
+    runs = Runs(curve, threshold, start[order], end[np.argsort(end_group, kind="stable")])
     keep = runs.length >= min_length
     if drop_lone_first:
         group = curve * h.size + threshold
         alone = np.bincount(group, minlength=k * h.size)[group] == 1
-        keep &= ~(alone & (start == 0) & (end == 1))
-    return runs[keep]
+        keep &= ~(alone & (runs.start == 0) & (runs.end == 1))
+    return runs if keep.all() else runs[keep]
+
+
+def _crossings(
+    at: IntArray, passed: NDArray[np.int32], change: NDArray[np.int32], by_height: IntArray
+) -> tuple[IntArray, IntArray]:
+    """Groups (curve * H + threshold) and positions of all thresholds crossed at the flat places `at`."""
+    curve, position = np.divmod(at, change.shape[1])
+    count = np.abs(change.reshape(-1)[at])
+    low = np.minimum(passed[curve, position], passed[curve, position + 1])
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    threshold = by_height[np.repeat(low, count) + within]
+    return np.repeat(curve, count) * len(by_height) + threshold, np.repeat(position, count)
 
 
 class IntervalMeans:
