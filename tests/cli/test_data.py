@@ -158,6 +158,10 @@ def test_convert_keeps_two_streams_and_their_origin(folder: Path) -> None:
     [
         (["inspect", "nowhere"], "no such file or folder"),
         (["inspect", "empty.json"], "line 1, column 1: malformed JSON"),
+        (
+            ["inspect", "notes.md"],
+            "notes.md: line 1: not a file that WeakTAL knows: found '# Notes, and more'",
+        ),
         (["inspect", "other.json"], "neither annotations nor detections"),
         (["convert", "gt.json", "x.foo"], "the suffix names no format: found '.foo'"),
         (["convert", "gt.json", "x", "--to", "pack"], "no format for annotations: found 'pack'"),
@@ -176,6 +180,7 @@ def test_wrong_input_is_exit_code_2(
 ) -> None:
     monkeypatch.chdir(folder)
     Path("empty.json").touch()
+    Path("notes.md").write_text("\n# Notes, and more\n")
     Path("other.json").write_text('{"a": 1}')
     before = sorted(p.name for p in folder.iterdir())
     assert main(["data", *command]) == 2

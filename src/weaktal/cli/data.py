@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import tempfile
 import warnings
@@ -106,7 +107,17 @@ def kind_of(path: Path) -> str:
         return "detections"
     if cells & {"label", "class"}:
         return "annotations"
-    return "points" if len(line.split(",")) >= 3 else "ignored"
+    if re.match(r"[^,]+,\s*[\d.eE+-]+\s*,.", line):
+        return "points"
+    if re.search(r"\S\s+[\d.eE+-]+\s+[\d.eE+-]+\s*$", line):
+        return "ignored"
+    raise InputError(
+        "not a file that WeakTAL knows",
+        file=path,
+        field="line 1",
+        found=repr(line[:60]),
+        expected="annotations, detections, clicks, ambiguous intervals, features or a description",
+    )
 
 
 def inspect(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
