@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# machines are slow and busy; speed lives in benchmarks/
+settings.register_profile("weaktal", deadline=None)
+settings.load_profile("weaktal")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
