@@ -56,11 +56,11 @@ def walk(phase: FloatArray) -> FloatArray:
 
 
 def wave(phase: FloatArray) -> FloatArray:
-    """One arm overhead, its forearm swinging."""
+    """One arm overhead, swinging from side to side."""
     pose = _rest(len(phase))
     pose[:, LEAN] = 0.05 * np.sin(phase)
-    pose[:, ARM_R] = 2.4
-    pose[:, FOREARM_R] = 2.75 + 0.75 * np.sin(phase)
+    pose[:, ARM_R] = 2.5 + 0.3 * np.sin(phase)
+    pose[:, FOREARM_R] = 2.75 + 0.9 * np.sin(phase)
     return pose
 
 

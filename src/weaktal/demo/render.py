@@ -27,6 +27,7 @@ annotations: gt.json
 subsets: {train: train, test: test}
 points: points.txt
 features: {path: features}
+videos: videos
 protocol: activitynet
 """
 
@@ -44,9 +45,9 @@ class Settings:
     """
 
     seed: int = 0
-    train: int = 60
+    train: int = 120
     test: int = 24
-    seconds: tuple[float, float] = (30.0, 50.0)
+    seconds: tuple[float, float] = (20.0, 40.0)
     size: tuple[int, int] = (160, 120)
     fps: int = 15
 
@@ -68,15 +69,15 @@ def write_script(settings: Settings, subset: str, index: int) -> Script:
     duration = frames / settings.fps
     first = index % len(CLASSES)  # every class gets its share
     second = (first + 1 + rng.integers(len(CLASSES) - 1)) % len(CLASSES)
-    classes = [first, int(second)] if rng.random() < 0.35 else [first]
-    budget = rng.uniform(0.1, 0.19) * duration
+    classes = [first, int(second)] if rng.random() < 0.3 else [first]
+    budget = rng.uniform(0.12, 0.22) * duration
     lengths: list[tuple[float, int]] = []
     while budget > 0.9 or len(lengths) < len(classes):
         label = classes[len(lengths)] if len(lengths) < len(classes) else int(rng.choice(classes))
         _, slow, fast = ACTIONS[CLASSES[label]]
         pace = rng.uniform(slow, fast)
         cycles = max(1, round(rng.uniform(1.2, 5.0) * pace))
-        length = float(np.clip(cycles / pace, 1.0, np.clip(budget + 1, 1.5, 6.0)))
+        length = float(np.clip(cycles / pace, 1.0, np.clip(budget + 0.5, 1.5, 6.0)))
         lengths.append((length, label))
         budget -= length
     rng.shuffle(lengths)
@@ -96,7 +97,7 @@ def animate(settings: Settings, script: Script, rng: np.random.Generator) -> Flo
     n = round(script.duration * settings.fps)
     time = np.arange(n) / settings.fps
     width, height = settings.size
-    tall = height * rng.uniform(0.45, 0.72)
+    tall = height * rng.uniform(0.55, 0.8)
     # between actions the figure stands or walks, in turns of a few seconds
     walking, t = np.zeros(n), 0.0
     while t < script.duration:
@@ -200,9 +201,9 @@ def render(
     out: Path,
     *,
     seed: int = 0,
-    train: int = 60,
+    train: int = 120,
     test: int = 24,
-    seconds: tuple[float, float] = (30.0, 50.0),
+    seconds: tuple[float, float] = (20.0, 40.0),
     size: tuple[int, int] = (160, 120),
     fps: int = 15,
     workers: int | None = None,

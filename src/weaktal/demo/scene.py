@@ -88,7 +88,7 @@ def frames(
     colour = [clothes[0]] + [clothes[1]] * 5 + [clothes[2]] * 5
     size = float(np.ptp(skeleton[0, :, 1]))
     thick = max(2, round(size * 0.055))
-    sigma = rng.uniform(3, 11)
+    sigma = rng.uniform(2, 7)
     bank = rng.normal(0, sigma, (8, height + 16, width + 16, 1)) + rng.normal(
         0, sigma / 3, (8, height + 16, width + 16, 3)
     )

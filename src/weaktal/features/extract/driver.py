@@ -1,0 +1,343 @@
+"""One backbone over many videos: resumable, in parallel, and no video stops the others."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weaktal.core import InputError, write_text
+from weaktal.features.extract.backbone import Backbone, load_backbone
+from weaktal.features.layouts import safetensors_about, safetensors_header
+from weaktal.features.store import write_video_features
+
+ATTEMPTS = 2  # how often a video may take its worker process down before it is given up
+REPORT = "extraction.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video.
+
+    Attributes:
+        name: the video.
+        source: its file.
+        state: "done" now, "kept" from an earlier run, or "failed".
+        seconds: of video decoded.
+        snippets: rows written.
+        took: seconds of work.
+        warnings: what was lost.
+        error: why it failed.
+    """
+
+    name: str
+    source: str
+    state: Literal["done", "kept", "failed"]
+    seconds: float = 0.0
+    snippets: int = 0
+    took: float = 0.0
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One backbone with its options; it travels to the workers and is built there once.
+
+    Attributes:
+        backbone: a name that `load_backbone` knows.
+        options: keyword arguments of the backbone.
+    """
+
+    backbone: str = "motion"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Backbone:
+        return _built(self.backbone, json.dumps(dict(self.options), sort_keys=True))
+
+
+@cache
+def _built(name: str, options: str) -> Backbone:
+    return load_backbone(name, json.loads(options))
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stream_features(
+    backbone: Backbone, video: Path, *, threads: int = 1
+) -> Iterator[tuple[dict[str, NDArray[np.float32]], Any]]:
+    """Features of a video as they come, with the `VideoReader` that tells of progress and warnings.
+
+    Yields:
+        Each stream's next rows, (n, width) float32, and the reader.
+    """
+    from weaktal.features.extract.decode import VideoReader
+
+    about = backbone.describe()
+    reader = VideoReader(
+        video, about.fps, short_side=about.short_side, long_side=about.long_side, threads=threads
+    )
+    for rows in backbone.extract(iter(reader)):
+        if set(rows) != set(about.dims):
+            raise ValueError(f"{about.backbone} describes the streams {list(about.dims)}, gives {list(rows)}")
+        yield {name: np.asarray(rows[name], np.float32) for name in about.dims}, reader
+
+
+def extract_video(job: Job, video: Path, target: Path) -> Outcome:
+    """Features of one video to one file, whole or not at all; a bad video gives a failed `Outcome`."""
+    began = time.perf_counter()
+    name = target.stem
+    try:
+        backbone = job.build()
+        about = backbone.describe()
+        parts: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in about.dims}
+        reader: Any = None
+        for rows, reader in stream_features(backbone, video):
+            for stream, values in rows.items():
+                parts[stream].append(values)
+        if reader is None or not sum(len(p) for p in next(iter(parts.values()))):
+            raise InputError(
+                "the video is shorter than a snippet",
+                file=video,
+                expected=f"at least {about.window} frames at {about.fps:g} per second",
+            )
+        features = {stream: np.concatenate(p) for stream, p in parts.items()}
+        header = about.header()
+        write_video_features(
+            target,
+            features,
+            **header,
+            source={"file": video.name, "bytes": video.stat().st_size},
+            source_hash=source_hash(video),
+            duration=round(reader.seconds, 6),
+            frames=reader.frames,
+            warnings=list(reader.warnings),
+        )
+        return Outcome(
+            name,
+            str(video),
+            "done",
+            reader.seconds,
+            len(next(iter(features.values()))),
+            time.perf_counter() - began,
+            tuple(reader.warnings),
+        )
+    except InputError as error:
+        message = str(error).removeprefix(f"{video}: ")
+    except MemoryError:
+        message = "out of memory"
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+    return Outcome(name, str(video), "failed", took=time.perf_counter() - began, error=message)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an extraction did, video by video, in the order of the command."""
+
+    outcomes: tuple[Outcome, ...]
+
+    def __getitem__(self, state: str) -> tuple[Outcome, ...]:
+        return tuple(o for o in self.outcomes if o.state == state)
+
+    def to_json(self) -> str:
+        rows = [{k: v for k, v in asdict(o).items() if v is not None} for o in self.outcomes]
+        for row in rows:
+            row.update(seconds=round(row["seconds"], 3), took=round(row["took"], 3))
+        counts = {state: len(self[state]) for state in ("done", "kept", "failed")}
+        return json.dumps({"counts": counts, "videos": rows}, indent=1) + "\n"
+
+
+Engine = Callable[[Job, Sequence[tuple[Path, Path]]], Iterator[Outcome]]
+
+
+def extract(
+    videos: Sequence[Path],
+    out: Path,
+    job: Job,
+    *,
+    engine: Engine | None = None,
+    progress: Callable[[Outcome, int, int], None] | None = None,
+) -> Report:
+    """Features of many videos into a folder: ``NAME.safetensors`` each, and a report in ``extraction.json``.
+
+    A finished video is never done again: its file stands there whole, and says the same backbone, settings
+    and size of the video file. A video that cannot be read is reported and the others go on.
+
+    Args:
+        videos: files of different names; see `decode.find_videos`.
+        out: the folder; it is made if need be.
+        job: the backbone.
+        engine: what runs the work, default `LocalEngine()`.
+        progress: called with each outcome, how many are ready, and how many there are.
+
+    Raises:
+        InputError: an unknown backbone, or features of other settings in the folder.
+    """
+    expected = json.loads(json.dumps(job.build().describe().header()))
+    targets = {video: out / f"{video.stem}.safetensors" for video in videos}
+    outcomes: dict[Path, Outcome] = {}
+
+    def note(target: Path, outcome: Outcome) -> None:
+        outcomes[target] = outcome
+        if progress:
+            progress(outcome, len(outcomes), len(targets))
+
+    todo = []
+    for video, target in targets.items():
+        for left in out.glob(f".{glob.escape(target.name)}.*"):  # of a run that was killed
+            left.unlink()
+        kept = _finished(video, target, expected) if target.exists() else None
+        if kept is None:
+            todo.append((video, target))
+        else:
+            note(target, kept)
+    if todo:
+        out.mkdir(parents=True, exist_ok=True)
+    for outcome in (engine or LocalEngine())(job, todo) if todo else ():
+        note(out / f"{outcome.name}.safetensors", outcome)
+    report = Report(tuple(outcomes[t] for t in targets.values()))
+    if out.is_dir():
+        write_text(out / REPORT, report.to_json())
+    return report
+
+
+def _finished(video: Path, target: Path, expected: Mapping[str, Any]) -> Outcome | None:
+    """The outcome of an earlier run, None if the video has changed; other settings are an error."""
+    found = safetensors_about(target)
+    difference = describe_difference(found, expected)
+    if difference:
+        raise InputError(
+            "the folder holds features of other settings",
+            file=target,
+            found=difference,
+            hint="extract into another folder, or remove these files",
+        )
+    if video.exists() and video.stat().st_size != found["source"]["bytes"]:
+        return None
+    return Outcome(
+        target.stem,
+        str(video),
+        "kept",
+        float(found.get("duration", 0)),
+        safetensors_rows(target),
+        warnings=tuple(found.get("warnings", ())),
+    )
+
+
+def safetensors_rows(path: Path) -> int:
+    """Snippets in a feature file, from its header."""
+    header, _ = safetensors_header(path)
+    return int(next(v for k, v in header.items() if k != "__metadata__")["shape"][0])
+
+
+def describe_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | None:
+    """In words, where a header differs from the expected one; None where it does not.
+
+    >>> describe_difference({"rate": 1.0, "backbone": "i3d"}, {"rate": 1.5625, "backbone": "i3d"})
+    'rate 1.0 in place of 1.5625'
+    """
+    parts = []
+    for key, value in expected.items():
+        other = found.get(key)
+        same = math.isclose(other, value) if _numbers(other, value) else other == value
+        if not same:
+            parts.append(f"{key} {other} in place of {value}")
+    return ", ".join(parts) or None
+
+
+def _numbers(*values: Any) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _start_worker() -> None:
+    """Each worker keeps to one core; there are as many workers as cores."""
+    try:
+        import cv2
+    except ModuleNotFoundError:
+        pass
+    else:
+        cv2.setNumThreads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Worker processes on this machine.
+
+    A worker that dies (killed, out of memory, a crash in a codec) takes the pool with it: the pool is made
+    anew, and videos that were under way are tried again one by one, so that only the culprit is given up.
+
+    Attributes:
+        workers: processes, default one per core.
+    """
+
+    workers: int | None = None
+
+    def __call__(self, job: Job, tasks: Sequence[tuple[Path, Path]]) -> Iterator[Outcome]:
+        waiting, suspects = list(tasks), list[tuple[Path, Path]]()
+        deaths: dict[Path, int] = {}
+        size = max(1, min(self.workers or os.cpu_count() or 1, len(tasks)))
+        while waiting or suspects:
+            alone = bool(suspects)
+            batch = [suspects.pop(0)] if alone else waiting
+            lost = []
+            # "spawn": a fork would copy threads of the caller (torch, OpenCV) in any state
+            with ProcessPoolExecutor(
+                1 if alone else size, mp_context=get_context("spawn"), initializer=_start_worker
+            ) as pool:
+                futures: dict[Future[Outcome], tuple[Path, Path]] = {}
+                queue = iter(batch)
+                broken = False
+                while True:
+                    # a short queue: after a death only the videos under way are suspects
+                    while (
+                        not broken and len(futures) < (1 if alone else size) and (task := next(queue, None))
+                    ):
+                        try:
+                            futures[pool.submit(extract_video, job, *task)] = task
+                        except BrokenProcessPool:
+                            broken = True
+                            lost.append(task)
+                    if not futures:
+                        break
+                    for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                        task = futures.pop(future)
+                        try:
+                            yield future.result()
+                        except BrokenProcessPool:
+                            broken = True
+                            lost.append(task)
+            waiting = waiting if alone else list(queue)
+            for video, target in lost:
+                deaths[target] = deaths.get(target, 0) + 1
+                if deaths[target] < ATTEMPTS:
+                    suspects.append((video, target))
+                else:
+                    yield died(video, target)
+
+
+def died(video: Path, target: Path) -> Outcome:
+    """The outcome of a video whose worker died each time."""
+    error = f"the worker process died {ATTEMPTS} times on it (killed, out of memory, or a crash in a decoder)"
+    return Outcome(target.stem, str(video), "failed", error=error)
