@@ -100,3 +100,16 @@ def test_videos_made_in_different_ways(tmp_path: Path) -> None:
     (finding,) = inspect_features(FeatureStore.open(tmp_path)).findings
     assert finding.videos == ("c",)
     assert "made otherwise than 'a'" in finding.what
+
+
+def test_files_of_ours_are_held_against_their_own_durations(tmp_path: Path) -> None:
+    for name, seconds, warnings in (("a", 4.0, []), ("b", 9.0, ["the last 5 s could not be read"])):
+        path = tmp_path / f"{name}.safetensors"
+        write_video_features(path, np.ones((4, 2)), rate=1.0, duration=seconds, warnings=warnings)
+    report = inspect_features(FeatureStore.open(tmp_path))
+    assert report.compared == 2
+    assert [f.videos for f in report.findings] == [("b",), ("b",)]
+    assert "decoded with warnings" in report.findings[0].what
+    assert "another length" in report.findings[1].what
+    annotated = inspect_features(FeatureStore.open(tmp_path), {"b": 4.0})
+    assert [f.what for f in annotated.findings] == ["1 videos were decoded with warnings"]

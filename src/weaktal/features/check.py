@@ -70,13 +70,14 @@ def inspect_features(
 
     Args:
         store: the features.
-        durations: annotated durations by video, seconds.
+        durations: annotated durations by video, seconds; else what the files say themselves.
         fps: frame rates of the original videos, where known.
         quick: shapes and headers only, no values.
     """
     lengths: dict[str, int] = {}
     broken: dict[str, list[str]] = {}
-    zero, other = [], []
+    zero, other, warned = [], [], []
+    own: dict[str, float] = {}
     first = _set_header(store.about(store.names[0]))
     for name in store.names:
         try:
@@ -87,8 +88,13 @@ def inspect_features(
                 lengths[name] = len(rows)
                 if not rows.any():
                     zero.append(name)
-            if _set_header(store.about(name)) != first:
+            said = store.about(name)
+            if _set_header(said) != first:
                 other.append(name)
+            if said.get("warnings"):
+                warned.append(name)
+            if said.get("duration"):
+                own[name] = float(said["duration"])
         except InputError as error:
             detail = f", {error.found}" if error.message == "features of another width" else ""
             broken.setdefault(error.message + detail, []).append(name)
@@ -103,7 +109,12 @@ def inspect_features(
         report.findings.append(
             Finding(f"{len(other)} videos were made otherwise than {store.names[0]!r}", tuple(other), hint)
         )
-    _check_lengths(store, lengths, durations or {}, fps or {}, report)
+    if warned:
+        hint = "their files say which"
+        report.findings.append(
+            Finding(f"{len(warned)} videos were decoded with warnings", tuple(warned), hint)
+        )
+    _check_lengths(store, lengths, own | dict(durations or {}), fps or {}, report)
     return report
 
 
