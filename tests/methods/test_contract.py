@@ -145,6 +145,17 @@ def test_training_twice_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "a/log.jsonl").read_text() == (tmp_path / "b/log.jsonl").read_text()
 
 
+def test_mixed_precision_trains_to_nearly_the_same_losses(name: str, tmp_path: Path) -> None:
+    """bf16 has 8 bits of mantissa: the first losses agree to about one in a hundred."""
+    logs = []
+    for precision in ("32-true", "bf16-mixed"):
+        out = tmp_path / precision
+        fit(tiny.build(name), tiny.data(name), out, device="cpu", precision=precision, progress=False)
+        logs.append([json.loads(x)["total"] for x in (out / "log.jsonl").read_text().splitlines()])
+    assert logs[0][0] == pytest.approx(logs[1][0], rel=0.03)
+    assert logs[0] != logs[1]
+
+
 def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     """SIGKILL hits one run several times, in any step, event or write; the seed makes failures repeatable."""
     rng = np.random.default_rng(len(name))

@@ -275,6 +275,7 @@ class AdaptiveMask(nn.Module):
     @torch.no_grad()
     def forward(self, probabilities: Tensor) -> Tensor:
         """Update the statistics with class probabilities (..., C), then weigh the snippets: (...)."""
+        probabilities = probabilities.to(self.prior.dtype)  # of half the precision under autocast
         confidence = probabilities.amax(dim=-1)
         variance = confidence.var() if confidence.numel() > 1 else torch.zeros_like(self.variance)
         keep = 1 - self.momentum

@@ -28,7 +28,8 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        out: Tensor = (grads[0] + grads[0].mT) @ x
+        grad = grads[0].to(x.dtype)  # half precision under autocast
+        out: Tensor = (grad + grad.mT) @ x
         return out
 
 

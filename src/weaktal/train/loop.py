@@ -21,6 +21,7 @@ from torch import Tensor
 
 from weaktal.core import InputError, write_text
 from weaktal.methods.protocol import Method, Stage, TrainingData
+from weaktal.nn.factored import FactoredLinear
 from weaktal.nn.parallel import make_batch_norm_global, paused, sum_gradients, world_size
 from weaktal.train import checkpoint
 from weaktal.train.checkpoint import Position
@@ -293,6 +294,8 @@ def fit(
                 save(last_path, Position(s + 1), None)
                 continue
             optimizer = method.optimizer(s)
+            if getattr(fabric.strategy.precision, "scaler", None) is not None:
+                _whole_gradients(method)
             if state is not None and position.stage == s and state.optimizer is not None:
                 optimizer.load_state_dict(state.optimizer)
                 _load_precision_state(fabric, state.scaler)
@@ -382,6 +385,13 @@ def _evaluate(method: Method, evaluate: Evaluator | None) -> dict[str, float]:
         found = dict(evaluate(method))
     method.train()
     return found
+
+
+def _whole_gradients(method: Method) -> None:
+    """Gradient scaling of 16-bit training looks into ``grad``: no layer may keep its gradient elsewhere."""
+    for module in method.modules():
+        if isinstance(module, FactoredLinear):
+            module.factored = False
 
 
 def _precision_state(fabric: Fabric) -> dict[str, Any]:
