@@ -142,12 +142,13 @@ def train(data: Data, path: Path) -> None:
     terms_found = np.array(terms)
     assert_allclose(terms_found[:, 0], data["losses"], rtol=1e-4)
     assert_allclose(terms_found[:, 1:], data["loss_terms"], rtol=1e-4, atol=1e-5)
-    # Batch norm takes the output bias away again: its gradient is rounding noise, which Adam blows up to full
-    # steps. It and the running mean, which holds it, may drift by as much; nothing else depends on them.
+    # Batch norm takes the output bias away again, and softmax the bias of the keys: their gradients are
+    # rounding noise, which Adam blows up to full steps. They, and the running mean that holds the first, may
+    # drift by as much; nothing else depends on them.
     steps, dim = len(data["xs"]), data["xs"].shape[-1]
     drift = 2 * float(data["lr"]) * steps * dim
     state = network.state_dict()
-    free = [name for name in state if name.endswith(("conv_out.bias", "bn.running_mean"))]
+    free = [name for name in state if name.endswith(("conv_out.bias", "conv_key.bias", "bn.running_mean"))]
     sums = {k: float(v.double().sum()) for k, v in state.items()}
     biases = [n for n in free if n.endswith("bias")]
     moved = sum(sums[n] - float(data[f"final_sum/{n}"]) for n in biases)

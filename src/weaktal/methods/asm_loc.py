@@ -226,11 +226,52 @@ class RefinementNetwork(BaseNetwork):
         assert boxes is not None
         assert count is not None
         e = self.feature_embedding(x.transpose(1, 2)).transpose(1, 2)
-        used = torch.arange(boxes.shape[1], device=count.device) < count[:, None]
-        covers = cover(boxes, e.shape[1]) & used[:, None]
-        e = self.MHSA_Intra(e, covers)
-        e = self.MHSA_Inter(e, covers, used)
+        masks = SegmentMasks(boxes, count, e.shape[1])
+        e = self.MHSA_Inter(self.MHSA_Intra(e, masks), masks)
         return self.heads(e, mask, _pointwise(self.uncertainty_branch, self.head_input(e)))
+
+
+class SegmentMasks:
+    """Which snippets and segments of a batch attend to each other.
+
+    Snippets do if they share a segment. So attention does not leave an *island*, a stretch of snippets each
+    of which shares a segment with the next one, and islands of similar length are attended to together.
+
+    Args:
+        boxes: (B, N, 2) first and last snippet of the segments.
+        count: (B,) how many are used.
+        length: T.
+
+    Attributes:
+        used: (B, N) bool, true at segments.
+        covers: (B, T, N) bool, true where a segment covers a snippet.
+        rows: (M,) ascending numbers b T + t of the snippets in segments.
+        islands: the M rows by island.
+        groups: per group of `islands`, which of the M rows its islands have, (I, S) with any row in padding,
+            and which of them attend to which, (I, S, S) bool.
+    """
+
+    def __init__(self, boxes: Tensor, count: Tensor, length: int) -> None:
+        device = boxes.device
+        t = torch.arange(length, device=device)[:, None]
+        self.used = torch.arange(boxes.shape[1], device=device) < count[:, None]
+        self.covers = (t >= boxes[:, None, :, 0]) & (t <= boxes[:, None, :, 1]) & self.used[:, None]
+        covered = self.covers.any(-1)
+        self.rows = covered.flatten().nonzero()[:, 0]
+        begins = covered.clone()
+        begins[:, 1:] &= ~(self.covers[:, 1:] & self.covers[:, :-1]).any(-1)
+        island = begins.flatten().index_select(0, self.rows).cumsum(0) - 1
+        self.islands = Ragged(torch.bincount(island).tolist(), device) if len(island) else None
+        self.groups: list[tuple[Tensor, Tensor]] = []
+        if self.islands is None:
+            return
+        member = self.covers.flatten(0, 1).index_select(0, self.rows).float()
+        for group in self.islands.groups:
+            row = self.islands.padded_index(group).clamp(max=len(member) - 1)
+            real = torch.arange(row.shape[1], device=device) < self.islands.sizes[group, None]
+            shares = torch.bmm(member[row], member[row].transpose(1, 2)) > 0
+            # padding is no key; as a query, whose result is not read, it may see anything but nothing
+            self.groups.append((row, (shares & real[:, None]) | ~real[..., None]))
 
 
 class SegmentAttention(nn.Module):
@@ -245,22 +286,11 @@ class SegmentAttention(nn.Module):
         self.bn = nn.BatchNorm1d(dim)
         nn.init.zeros_(self.bn.weight)
 
-    @property
-    def out_bias(self) -> Tensor:
-        assert self.conv_out.bias is not None
-        return self.conv_out.bias
-
-    def normalized(self, rows: Tensor) -> Tensor:
-        """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
-        enough = len(rows) > 1 or not self.training
-        out: Tensor = self.bn(rows) if enough else rows * self.bn.weight + self.bn.bias
-        return out
-
     def project(self, rows: Tensor) -> list[Tensor]:
-        """Queries, keys and values of rows (M, D)."""
+        """Queries, keys and values of rows (..., D)."""
         return [_pointwise(conv, rows) for conv in (self.conv_query, self.conv_key, self.conv_value)]
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor) -> Tensor:
         """Multi-head attention of (B, M, D); every row of `allowed` (B, M, M) needs a true entry."""
         b, m, d = q.shape
         heads = self.config.heads
@@ -268,94 +298,59 @@ class SegmentAttention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[:, None])
         return out.transpose(1, 2).flatten(2)
 
+    def added(self, e: Tensor, out: Tensor, rows: Tensor) -> Tensor:
+        """The block's result.
+
+        Args:
+            e: (B, T, D), what goes into the block.
+            out: (M, D), what the snippets in segments receive, before the bias of the output projection.
+            rows: (M,) their numbers; the others receive nothing.
+        """
+        flat, bias = e.flatten(0, 1), self.conv_out.bias
+        assert bias is not None
+        if self.config.normalize_uncovered:
+            everywhere = bias.to(out.dtype).expand_as(flat).index_copy(0, rows, out + bias)
+            return e + self.normalized(everywhere).view_as(e)
+        return flat.index_add(0, rows, self.normalized(out + bias)).view_as(e)
+
+    def normalized(self, rows: Tensor) -> Tensor:
+        """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
+        enough = len(rows) > 1 or not self.training
+        out: Tensor = self.bn(rows) if enough else rows * self.bn.weight + self.bn.bias
+        return out
+
 
 class IntraSegmentAttention(SegmentAttention):
-    """Snippets attend to those that share a segment with them."""
+    """Snippets attend to those that share a segment with them; (B, T, D) to (B, T, D)."""
 
-    def forward(self, e: Tensor, covers: Tensor) -> Tensor:
-        """
-        Args:
-            e: (B, T, D).
-            covers: (B, T, N) bool, true where a segment covers a snippet.
-        """
-        b, t, d = e.shape
-        # Snippets outside all segments attend to nothing and get the bias of conv_out; only the others, M in
-        # all, are computed. Attention does not leave an island, a stretch of snippets each of which shares a
-        # segment with the next one, so islands of similar length are attended to together.
-        covered = covers.any(-1)
-        at = covered.flatten().nonzero()[:, 0]
-        begins = covered.clone()
-        begins[:, 1:] &= ~(covers[:, 1:] & covers[:, :-1]).any(-1)
-        island = begins.flatten().index_select(0, at).cumsum(0) - 1
-        projected = self.project(e.flatten(0, 1).index_select(0, at))
-        out = self.islands(projected, covers.flatten(0, 1).index_select(0, at).to(e.dtype), island)
-        out = _pointwise(self.conv_out, out)
-        if self.config.normalize_uncovered:
-            bias = self.out_bias.to(out.dtype).expand(b * t, d)
-            return e + self.normalized(bias.index_copy(0, at, out)).view(b, t, d)
-        return e.flatten(0, 1).index_add(0, at, self.normalized(out)).view_as(e)
-
-    def islands(self, projected: list[Tensor], members: Tensor, island: Tensor) -> Tensor:
-        """Attention within islands.
-
-        Args:
-            projected: queries, keys and values, (M, D) each.
-            members: (M, N), 1 where a row is in a segment of its video.
-            island: (M,) ascending numbers of islands.
-
-        Returns:
-            (M, D).
-        """
-        if not len(island):
-            return torch.stack(projected).sum(0)  # as empty as they are, and the gradients are zeros
-        layout = Ragged(torch.bincount(island).tolist(), members.device)
-        places = [layout.padded_index(group).clamp(max=layout.total - 1) for group in layout.groups]
-        every = torch.cat([p.flatten() for p in places])
-        grouped = [torch.split(x.index_select(0, every), [p.numel() for p in places]) for x in projected]
-        parts = []
-        for group, place, q, k, v in zip(layout.groups, places, *grouped, strict=True):
-            size, d = place.shape[1], q.shape[1]
-            inside = members[place]
-            real = torch.arange(size, device=members.device) < layout.sizes[group, None]
-            allowed = torch.bmm(inside, inside.transpose(1, 2)) > 0
-            # padding is no key; as a query, whose result is not read, it may see anything but nothing
-            allowed = (allowed & real[:, None]) | ~real[..., None]
-            q, k, v = (x.view(-1, size, d) for x in (q, k, v))
-            parts.append(self.attend(q, k, v, allowed))
-        return layout.pack(parts)
+    def forward(self, e: Tensor, masks: SegmentMasks) -> Tensor:
+        projected = self.project(e.flatten(0, 1).index_select(0, masks.rows))
+        if masks.islands is None:
+            out = torch.stack(projected).sum(0)  # as empty as they are; the gradients are zeros, not missing
+        else:
+            every = torch.cat([row.flatten() for row, _ in masks.groups])
+            sizes = [row.numel() for row, _ in masks.groups]
+            grouped = zip(*(torch.split(x.index_select(0, every), sizes) for x in projected), strict=True)
+            parts = [
+                self.attend(*(x.view(*row.shape, -1) for x in qkv), allowed=allowed)
+                for (row, allowed), qkv in zip(masks.groups, grouped, strict=True)
+            ]
+            out = masks.islands.pack(parts)
+        return self.added(e, F.linear(out, self.conv_out.weight[..., 0]), masks.rows)
 
 
 class InterSegmentAttention(SegmentAttention):
-    """The segments of a video attend to each other; snippets receive from those that cover them."""
+    """The segments of a video attend to each other; snippets receive the mean of those that cover them."""
 
-    def forward(self, e: Tensor, covers: Tensor, used: Tensor) -> Tensor:
-        """
-        Args:
-            e: (B, T, D).
-            covers: (B, T, N) bool, true where a segment covers a snippet.
-            used: (B, N) bool, true at segments, false at empty slots.
-        """
-        p = covers.to(e.dtype)
+    def forward(self, e: Tensor, masks: SegmentMasks) -> Tensor:
+        p, used = masks.covers.to(e.dtype), masks.used
         segments = torch.bmm(p.transpose(1, 2), e) / p.sum(1).clamp(min=1e-5)[..., None]
-        q, k, v = self.project(segments)
-        allowed = used[:, None, :] | ~used[:, :, None]
-        out = self.attend(q, k, v, allowed) * used[..., None]
-        # the output projection is linear, so it comes before the spreading to T snippets, its bias after
+        out = self.attend(*self.project(segments), allowed=used[:, None, :] | ~used[:, :, None])
+        # the output projection is linear, so it comes before the spreading from N segments to T snippets
         out = F.linear(out, self.conv_out.weight[..., 0])
         share = p / p.sum(-1, keepdim=True).clamp(min=1e-5)
-        out = (torch.bmm(share, out) + self.out_bias).flatten(0, 1)
-        if self.config.normalize_uncovered:
-            return e + self.normalized(out).view_as(e)
-        at = covers.any(-1).flatten().nonzero()[:, 0]
-        out = out.index_select(0, at)
-        out = self.normalized(out)
-        return e.flatten(0, 1).index_add(0, at, out).view_as(e)
-
-
-def cover(boxes: Tensor, length: int) -> Tensor:
-    """(B, T, N) bool: true where box n of (B, N, 2), first and last snippet, covers snippet t."""
-    t = torch.arange(length, device=boxes.device)[:, None]
-    return (t >= boxes[:, None, :, 0]) & (t <= boxes[:, None, :, 1])
+        spread = torch.bmm(share, out).flatten(0, 1)
+        return self.added(e, spread.index_select(0, masks.rows), masks.rows)
 
 
 def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
@@ -399,7 +394,7 @@ def video_losses(out: Outputs, labels: Tensor, config: ASMLocConfig) -> dict[str
 
 
 def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
-    """Cross entropy with pseudo labels of snippets, weighted by exp(-uncertainty) (pseudo instance-level loss).
+    """Pseudo instance-level loss: cross entropy with labels of snippets, weighted by exp(-uncertainty).
 
     Args:
         out: of a refinement network.
