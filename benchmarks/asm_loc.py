@@ -19,7 +19,7 @@ import torch
 
 from weaktal.core import SnippetScores, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
-from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig
+from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig, SegmentBatch, SegmentMasks
 from weaktal.methods.protocol import TrainingData
 from weaktal.train.config import resolve_config
 
@@ -116,13 +116,21 @@ def timed(function: Callable[[], object], repeat: int) -> float:
 
 
 def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> dict[str, float]:
-    """Seconds of an iteration by part, the medians of some runs after one that is not counted."""
+    """Seconds of an iteration by part, the medians of some runs after one that is not counted.
+
+    "draw" is the sampling of features, boxes and labels; "masks" who attends to whom, built once more alone
+    (it is part of "forward" too).
+    """
     optimizer = method.optimizer(stage)
     method.train()
     rows = []
     for step in range(repeat + 1):
         clock = [time.perf_counter()]
         batch = method.draw(stage, step, data)
+        clock.append(time.perf_counter())
+        if isinstance(batch, SegmentBatch):
+            masks = SegmentMasks(batch.boxes, batch.count, batch.features.shape[1])
+            covered = len(masks.rows) / batch.features[..., 0].numel()
         clock.append(time.perf_counter())
         losses = method.training_step(batch)
         clock.append(time.perf_counter())
@@ -132,8 +140,10 @@ def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> di
         optimizer.step()
         clock.append(time.perf_counter())
         rows.append(np.diff(clock))
+    if stage:
+        print(f"refinement batches: {batch.boxes.shape[1]} slots, {covered:.0%} of snippets in segments")
     parts = np.median(rows[1:], axis=0)
-    return dict(zip(("draw", "forward", "backward", "optimizer"), parts.tolist(), strict=True))
+    return dict(zip(("draw", "masks", "forward", "backward", "optimizer"), parts.tolist(), strict=True))
 
 
 def main() -> None:
