@@ -18,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="RUN", help="run directory")
     add("--recipe", help="hyper-parameters that come with the package, or a YAML file")
     add(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one hyper-parameter"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="one hyper-parameter; base.KEY=VALUE is one of the base locator that TSPNet trains first",
     )
     add("--seed", type=int, help="of every random choice (default 0)")
     add("--subset", help="role or name of the training subset (default train)")
@@ -64,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from weaktal.train.run import read_run_config
 
     settings = parse_settings(args.settings)
+    base_settings = {
+        k.removeprefix("base."): settings.pop(k) for k in list(settings) if k.startswith("base.")
+    }
     if args.method.endswith((".yaml", ".yml")):
         old = read_run_config(Path(args.method))
         if args.recipe:
@@ -98,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             dataset,
             args.out / "base",
             kind.base,
-            resolve_config(kind.base, base_recipe),
+            resolve_config(kind.base, base_recipe, base_settings),
             recipe=base_recipe,
             subset=subset,
             seed=seed,
@@ -107,6 +115,12 @@ def run(args: argparse.Namespace) -> int:
             checkpoint_seconds=args.checkpoint_seconds,
             progress=not args.quiet,
             fabric=fabric,
+        )
+    elif base_settings:
+        raise InputError(
+            "no base locator is trained here",
+            found="base." + ", base.".join(base_settings),
+            expected="no base.*",
         )
     proposals = load_proposals(proposals_path, dataset)
     measure = None
