@@ -718,12 +718,7 @@ def sampled(
     weight *= (np.arange(rows.shape[1]) < length[:, None])[..., None]
     if not weight[..., 1:].any():
         index, weight = index[..., :1], weight[..., :1]
-    flat = torch.from_numpy((bank.offsets[video][:, None, None] + index).reshape(-1, index.shape[-1]))
-    share = torch.from_numpy(weight.reshape(-1, weight.shape[-1]))
-    out = F.embedding_bag(
-        flat.to(bank.data.device), bank.data, mode="sum", per_sample_weights=share.to(bank.data)
-    )
-    return out.view(*rows.shape, bank.dim)
+    return bank.mixed(video, index, weight)
 
 
 @dataclass(frozen=True)
