@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weaktal import formats
 from weaktal.core import InputError, Points
 from weaktal.dataset import Dataset
 
@@ -102,6 +103,16 @@ def test_who_is_covered(folder: Path) -> None:
     )
     assert found.as_dict()["usable"] == 2
     assert data.coverage("test").without_features == ()
+
+
+def test_a_joint_array_beside_annotation_arrays(folder: Path) -> None:
+    formats.save_annotations(formats.load_annotations(folder / "gt.json"), folder / "arrays")
+    joint = np.empty(3, object)
+    for i in range(3):
+        joint[i] = np.full((i + 1, 4), i, np.float32)
+    np.save(folder / "I3D-JOINTFeatures.npy", joint, allow_pickle=True)
+    data = load(folder, "annotations: arrays\nfeatures: {path: I3D-JOINTFeatures.npy, rate: 1}")
+    assert data.store.load("b1").tolist() == [[2] * 4] * 3
 
 
 def test_subsets_as_lists_of_names(folder: Path) -> None:

@@ -183,6 +183,9 @@ class Dataset:
                 "this data set has no features", file=self.path, hint="add 'features: {path: ...}'"
             )
         options = dict(self.features)
+        arrays = self.annotation_file
+        if arrays is not None and arrays.is_dir():
+            options.setdefault("names", arrays / "videoname.npy")  # a joint array is in their order
         store = FeatureStore.open(options.pop("path"), **options)
         if self.annotations is not None and not any(v in store for v in self.annotations.videos):
             raise InputError(

@@ -339,7 +339,10 @@ def test_two_files_of_one_video(tmp_path: Path) -> None:
 def test_a_joint_array_and_its_names(tmp_path: Path, features: Features) -> None:
     joint(tmp_path, features)
     (path,) = tmp_path.glob("*JOINT*")
-    (tmp_path / "videoname.npy").rename(tmp_path / "names.npy")
+    (tmp_path / "Thumos14reduced-Annotations").mkdir()
+    (tmp_path / "videoname.npy").rename(tmp_path / "Thumos14reduced-Annotations/videoname.npy")
+    assert FeatureStore.open(path, RATE).names == tuple(features)
+    (tmp_path / "Thumos14reduced-Annotations/videoname.npy").rename(tmp_path / "names.npy")
     with pytest.raises(InputError, match="a joint array needs the names of its videos"):
         FeatureStore.open(path, RATE)
     assert FeatureStore.open(path, RATE, names=tmp_path / "names.npy").names == tuple(features)

@@ -68,6 +68,11 @@ class Layout(Protocol):
 # ------------------------------------------------------------------------------------ single files
 
 
+def video_names(path: Path) -> list[str]:
+    """The names in a ``videoname.npy``: the order of a joint array."""
+    return [x.decode("utf-8") if isinstance(x, bytes) else str(x) for x in read_npy(path).reshape(-1)]
+
+
 def npy_shape(path: Path) -> Shape:
     """The shape of a ``.npy`` file, from its header."""
     return tuple(read_npy(path, mmap=True).shape)
@@ -385,14 +390,17 @@ def find(path: Path, names: Sequence[str] | None = None, subset: str | None = No
 
 def _joint(path: Path, names: Sequence[str] | None) -> JointArray:
     if names is None:
-        near = path.parent / "videoname.npy"
-        if not near.exists():
+        # W-TALC keeps its annotations in a folder beside the features
+        near = [path.parent / "videoname.npy", *sorted(path.parent.glob("*nnotation*/videoname.npy"))]
+        found = [p for p in near if p.exists()]
+        if len(found) != 1:
             raise InputError(
                 "a joint array needs the names of its videos",
                 file=path,
-                hint="name videoname.npy in the data set description (features: {names: ...})",
+                found=f"{len(found)} files videoname.npy beside it",
+                hint="name one in the data set description (features: {names: ...})",
             )
-        names = [x.decode("utf-8") if isinstance(x, bytes) else str(x) for x in read_npy(near).reshape(-1)]
+        names = video_names(found[0])
     return JointArray(path, tuple(names))
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from weaktal.core import InputError, TimeAxis, atomic_path, did_you_mean
-from weaktal.core.npy import read_npy
-from weaktal.features.layouts import HEADER_KEY, Layout, Shape, find
+from weaktal.features.layouts import HEADER_KEY, Layout, Shape, find, video_names
 
 FloatArray = NDArray[np.float32]
 
@@ -82,9 +81,7 @@ class FeatureStore:
                 "a rate is in snippets per second", file=path, found=rate, expected="a number > 0"
             )
         if isinstance(names, str | os.PathLike):
-            names = [
-                x.decode("utf-8") if isinstance(x, bytes) else str(x) for x in read_npy(names).reshape(-1)
-            ]
+            names = video_names(Path(names))
         layout = find(Path(path), names, subset)
         if not layout.names:
             raise InputError("no video in these features", file=path)

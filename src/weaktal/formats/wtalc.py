@@ -46,11 +46,6 @@ def _column(folder: Path, name: str, count: int | None = None) -> list[Any]:
     return list(array)
 
 
-def read_names(path: PathLike) -> list[str]:
-    """The video names of ``videoname.npy``: the order of a joint feature array."""
-    return [_string(x) for x in read_npy(path).reshape(-1)]
-
-
 def read(path: PathLike) -> Annotations:
     """Annotations of a folder; ambiguous intervals too, where ``Ambiguous_test.txt`` is beside the arrays.
 
@@ -58,7 +53,7 @@ def read(path: PathLike) -> Annotations:
         InputError: an array is missing, holds code, or does not fit the others.
     """
     folder = Path(path)
-    names = read_names(folder / "videoname.npy")
+    names = [_string(x) for x in read_npy(folder / "videoname.npy").reshape(-1)]
     count = len(names)
 
     def optional(name: str) -> list[Any] | None:
