@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import Annotations, Detections
-from weaktal.evaluate.matching import Segments, match, pairs, temporal_iou
+from weaktal.evaluate.matching import Segments, match, overlapping, temporal_iou
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -83,7 +83,7 @@ def diagnose(
     found = Segments(video[rows], detections.start[rows], detections.end[rows], label[rows])
 
     best = np.zeros((2, len(rows)))  # largest overlap with another class, with the same class
-    left, right = pairs(found.video, truth.video, "first")
+    left, right = overlapping(found.video, found.start, found.end, truth.video, truth.start, truth.end)
     overlap = temporal_iou(found.start[left], found.end[left], truth.start[right], truth.end[right])
     np.maximum.at(best, ((found.label[left] == truth.label[right]).astype(np.int64), left), overlap)
     other, same = best

@@ -75,21 +75,48 @@ def by_score(label: IntArray, score: FloatArray, ties: Order) -> IntArray:
     return rows[np.lexsort((-score[rows], label[rows]))]
 
 
-def pairs(key: IntArray, other_key: IntArray, ties: Order) -> tuple[IntArray, IntArray]:
-    """All (i, j) with ``key[i] == other_key[j]``, by i, and within i by falling ("last") or rising j."""
-    rows = np.arange(len(other_key))
-    if ties == "last":
-        rows = rows[::-1]
-    rows = rows[np.argsort(other_key[rows], kind="stable")]
-    known, first, size = np.unique(other_key[rows], return_index=True, return_counts=True)
-    if not len(known):
-        none = np.empty(0, np.int64)
+def overlapping(
+    key: IntArray,
+    start: FloatArray,
+    end: FloatArray,
+    other_key: IntArray,
+    other_start: FloatArray,
+    other_end: FloatArray,
+    *,
+    empty_too: bool = False,
+) -> tuple[IntArray, IntArray]:
+    """Pairs (i, j) of the same key that may overlap, every one that does among them, in order of i.
+
+    Args:
+        key, start, end: (N,) segments; the key is a video, or a video and class.
+        other_key, other_start, other_end: (G,) the others.
+        empty_too: pair segments without length with all others of their key.
+    """
+    none = np.empty(0, np.int64)
+    if not (len(key) and len(other_key)):
         return none, none
-    place = np.minimum(np.searchsorted(known, key), len(known) - 1)
-    count = np.where(known[place] == key, size[place], 0)
+    by_start = np.lexsort((other_start, other_key))
+    groups, first, size = np.unique(other_key[by_start], return_index=True, return_counts=True)
+    group = np.minimum(np.searchsorted(groups, key), len(groups) - 1)
+    # one axis for all groups, each on a stretch of its own, so that one search serves all; the slack covers
+    # what times lose on it
+    begin = other_start.min()
+    span = other_end.max() - begin + 1.0
+    slack = 1e-12 * span * (len(groups) + 1)
+    offset = np.repeat(np.arange(len(groups)) * span, size)
+    starts = other_start[by_start] - begin + offset
+    ends = np.maximum.accumulate(other_end[by_start] - begin + offset)  # the last end so far
+    low = np.searchsorted(ends, start - begin + group * span - slack)
+    high = np.searchsorted(starts, end - begin + group * span + slack, side="right")
+    if empty_too:
+        everything = start == end
+        low[everything], high[everything] = 0, len(other_key)
+    low = np.maximum(low, first[group])
+    high = np.minimum(high, first[group] + size[group])
+    count = np.where(groups[group] == key, np.maximum(high - low, 0), 0)
     left = np.repeat(np.arange(len(key)), count)
     within = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count)
-    return left, rows[first[place[left]] + within]
+    return left, by_start[low[left] + within]
 
 
 def match(
@@ -128,9 +155,9 @@ def match(
         raise ValueError(f"tIoU thresholds lie in (0, 1], got {levels.tolist()}")
     order = by_score(found.label, score, ties)
     ranked = found[order]
-    listed_first: Order = "first" if preference == "listed" else ties
-    rank, instance = pairs(
-        ranked.video * n_classes + ranked.label, truth.video * n_classes + truth.label, listed_first
+    own, theirs = ranked.video * n_classes + ranked.label, truth.video * n_classes + truth.label
+    rank, instance = overlapping(
+        own, ranked.start, ranked.end, theirs, truth.start, truth.end, empty_too=nan_matches
     )
     overlap = temporal_iou(
         ranked.start[rank],
@@ -140,32 +167,54 @@ def match(
         empty=np.inf if nan_matches else 0.0,
     )
     near = np.flatnonzero(overlap >= levels.min())
-    if preference == "overlap":
-        near = near[np.lexsort((-overlap[near], rank[near]))]
-        if numpy_ties:
-            _as_numpy_sorts(near, rank, instance, overlap)
     rank, instance, overlap = rank[near], instance[near], overlap[near]
+    same = rank[1:] == rank[:-1]
+    choice = np.flatnonzero(np.append(same, False) | np.append(False, same))  # where there is more than one
+    listed = -instance[choice] if ties == "last" and preference == "overlap" else instance[choice]
+    liking = -overlap[choice] if preference == "overlap" else np.zeros(len(choice))
+    order_of_choice = choice[np.lexsort((listed, liking, rank[choice]))]
+    instance[choice], overlap[choice] = instance[order_of_choice], overlap[order_of_choice]
+    if numpy_ties and preference == "overlap":
+        _as_numpy_sorts(rank, instance, overlap, ranked, truth, own, theirs)
     taken = np.full((len(levels), len(found)), -1, np.int64)
     level, row = np.nonzero(overlap >= levels[:, None])
     _choose(taken, len(truth), level, rank[row], instance[row])
     return Matches(order, ranked.label, taken, np.bincount(truth.label, minlength=n_classes))
 
 
-def _as_numpy_sorts(near: IntArray, rank: IntArray, instance: IntArray, overlap: FloatArray) -> None:
-    """Reorder, in place, the pairs `near` of detections with equal overlaps as an unstable sort has them.
+def _as_numpy_sorts(
+    rank: IntArray,
+    instance: IntArray,
+    overlap: FloatArray,
+    ranked: Segments,
+    truth: Segments,
+    own: IntArray,
+    theirs: IntArray,
+) -> None:
+    """Reorder, in place, the candidates of detections with equal overlaps as an unstable sort has them.
 
     The published code sorts the overlaps of one detection with all instances of its video and class.
     """
-    r, o = rank[near], overlap[near]
-    tied = np.unique(r[1:][(r[1:] == r[:-1]) & (o[1:] == o[:-1])])
-    begin, end = np.searchsorted(rank, tied), np.searchsorted(rank, tied, side="right")
-    for size in np.unique(end - begin):
-        rows = begin[end - begin == size, None] + np.arange(size)
-        rows = np.take_along_axis(rows, np.argsort(instance[rows], axis=1), axis=1)  # as listed
-        rows = np.take_along_axis(rows, np.argsort(overlap[rows], axis=1)[:, ::-1], axis=1)
-        wanted = rows[overlap[rows] >= o.min()]
-        place = np.flatnonzero(np.isin(r, rank[rows[:, 0]]))
-        near[place] = wanted
+    equal = np.flatnonzero((rank[1:] == rank[:-1]) & (overlap[1:] == overlap[:-1]))
+    tied = np.unique(rank[equal])
+    by_key = np.argsort(theirs, kind="stable")
+    low = np.searchsorted(theirs[by_key], own[tied])
+    size = np.searchsorted(theirs[by_key], own[tied], side="right") - low
+    for n in np.unique(size):
+        mine = tied[size == n]
+        rows = by_key[low[size == n, None] + np.arange(n)]  # as listed
+        values = temporal_iou(
+            ranked.start[mine, None], ranked.end[mine, None], truth.start[rows], truth.end[rows]
+        )
+        order = np.argsort(values, axis=1)[:, ::-1]
+        # the place of every candidate in that order, found by its detection and instance
+        pair = np.arange(len(mine))[:, None] * len(truth) + np.take_along_axis(rows, order, axis=1)
+        by_pair = np.argsort(pair, axis=None)
+        at = np.flatnonzero(np.isin(rank, mine))
+        which = np.searchsorted(mine, rank[at])
+        wanted = np.searchsorted(pair.reshape(-1)[by_pair], which * len(truth) + instance[at])
+        chosen = at[np.lexsort((by_pair[wanted] % n, which))]
+        instance[at], overlap[at] = instance[chosen], overlap[chosen]
 
 
 def _choose(taken: IntArray, n_truth: int, level: IntArray, rank: IntArray, instance: IntArray) -> None:

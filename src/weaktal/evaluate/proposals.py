@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import Annotations, Detections, InputError
-from weaktal.evaluate.matching import by_score, pairs, temporal_iou
+from weaktal.evaluate.matching import by_score, overlapping, temporal_iou
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -121,14 +121,13 @@ def recall_curve(
         return RecallResult(tuple(levels.tolist()), np.zeros((len(levels), 100)), nothing, nothing, 0.0)
 
     # the first rank at which each instance is recalled decides everything
-    instance, proposal = pairs(truth_video, video[rows], "first")
+    instance, proposal = overlapping(truth_video, truth_start, truth_end, video[rows], start[rows], end[rows])
     column = rows[proposal]
     overlap = temporal_iou(truth_start[instance], truth_end[instance], start[column], end[column])
     first = np.full((len(levels), len(truth_video)), len(video))
-    begin = np.flatnonzero(np.concatenate([[True], instance[1:] != instance[:-1]]))
     for row, level in zip(first, levels, strict=True):
-        at = np.where(overlap >= level, rank[column], len(video))
-        row[instance[begin]] = np.minimum.reduceat(at, begin) if len(at) else at
+        hit = overlap >= level
+        np.minimum.at(row, instance[hit], rank[column[hit]])
 
     share = np.arange(1, 101) / 100.0 * (wanted * n_videos / total)
     columns = np.maximum(kept, np.where(available, 0, 1))[:, None]  # one of zeros where there is no proposal
