@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from weaktal.core import Detections, SnippetScores, TimeAxis
+from weaktal.core import Annotations, Detections, Instances, SnippetScores, TimeAxis, Video
+from weaktal.evaluate import evaluate, exact_accuracy
 from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import at_most_rows
 from weaktal.localize.curves import upsample
@@ -259,6 +260,25 @@ def compare_detections(found: Detections, data: Data, key: str, score: float = 1
         assert_allclose(getattr(found, column), getattr(expected, column), rtol=0, atol=score, err_msg=key)
 
 
+def compare_measures(
+    found: Detections, votes: np.ndarray, data: Data, prefix: str, videos: np.ndarray
+) -> None:
+    """mAP and accuracy; `votes` (V, K) are the video scores of `videos`."""
+    config = config_of(data)
+    truth = ragged(data["gt"], data["gt_n"])
+    listed = [
+        Video(f"v{i}", instances=Instances(truth[i][:, 1], truth[i][:, 2], truth[i][:, 0])) for i in videos
+    ]
+    thumos = str(data["cfg/dataset"]) == "THUMOS"
+    tiou = np.arange(0.1, 1.0, 0.1) if thumos else np.arange(0.5, 1.0, 0.05)
+    result = evaluate(found, Annotations.of(found.classes, listed), "activitynet", tiou=tiou)
+    assert_allclose(result.mean_ap, data[f"{prefix}mAP"], atol=1e-6)
+    if f"{prefix}test_mAP" in data:
+        assert_allclose(result.mean_ap[: 7 if thumos else 10].mean(), data[f"{prefix}test_mAP"], atol=1e-6)
+    accuracy = exact_accuracy(votes, data["vid_label"][videos], config.class_threshold)
+    assert_allclose(accuracy, data[f"{prefix}test_acc"], atol=1e-9)
+
+
 def inference(data: Data, path: Path) -> None:
     config = config_of(data)
     classes = [f"c{i:02}" for i in range(int(data["cfg/K"]))]
@@ -274,7 +294,9 @@ def inference(data: Data, path: Path) -> None:
         scores.append(SnippetScores(f"v{i}", cas[i][:, :-1], attention[i][:, 0], fg, axis))
     up = upsample(data["fg_cas"][: data["T"][0]].T, config.upsampling).T
     assert_allclose(up, data["up_cas0"], atol=1e-6)
-    compare_detections(method.localize(scores), data, "detections")
+    found = method.localize(scores)
+    compare_detections(found, data, "detections")
+    compare_measures(found, data["fg_cls"][:, :-1], data, "", np.arange(len(cas)))
     compare_detections(
         method._segments(scores, config.pseudo_on_cas, config.pseudo_on_attention, 0.0), data, "pseudo"
     )
@@ -305,7 +327,21 @@ def pipeline(data: Data, path: Path) -> None:
     test = np.flatnonzero(data["is_test"])
     batch = whole_videos(bank, test, torch.zeros(len(test), len(classes)))
     for step, scores in enumerate(method.score_steps(batch)):
-        compare_detections(method.localize(scores), data, f"step{step}/detections", 5e-6)
+        found = method.localize(scores)
+        compare_detections(found, data, f"step{step}/detections", 5e-6)
+        votes = np.stack([s.video_scores for s in scores])
+        compare_measures(found, votes, data, f"step{step}/", test)
+        warp = plan.warp if step else None
+        rows, length = at_most_rows(plan.rows if step else bank.lengths, config.snippets)
+        losses = []
+        for v in test:
+            x = sampled(bank, np.array([v]), rows[[v], : length[v]].astype(float), length[[v]], warp)
+            boxes = plan.boxes(np.array([v]), length[[v]]) if step else (None, None)
+            out = method.networks[step](x, None, *boxes)
+            labels = data["vid_label"][[v]]
+            targets = plan.targets(np.array([v]), length[[v]], labels) if step else None
+            losses.append(losses_of(method, out, labels, targets)["total"].item())
+        assert_allclose(np.mean(losses), data[f"step{step}/test_loss"], rtol=1e-5)
 
 
 CHECKS: dict[str, Callable[[Data, Path], None]] = {
