@@ -54,7 +54,16 @@ def train_in_double(name: str, out: Path, rank: int, processes: int, port: int) 
             module.p = 0.0
     data = tiny.data(name)
     bank = replace(data.bank, data=data.bank.data.double())
-    draw = method.draw
+    draw, optimizer = method.draw, method.optimizer
+
+    def steady(stage: int) -> torch.optim.Optimizer:
+        """Adam scales a gradient that is zero but for rounding to a full step; with this eps not."""
+        made = optimizer(stage)
+        for group in made.param_groups:
+            group["eps"] = 1e-6
+        return made
+
+    method.optimizer = steady  # type: ignore[method-assign]
     method.draw = lambda *where: in_double(draw(*where))  # type: ignore[method-assign]
     fit(method, replace(data, bank=bank), out, device="cpu", progress=False)
 

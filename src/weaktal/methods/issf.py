@@ -24,6 +24,7 @@ from weaktal.localize.curves import IntervalMeans, find_runs
 from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.parallel import by_videos
 from weaktal.nn.ragged import Ragged
 
 
@@ -418,7 +419,7 @@ class ISSF(SnippetMethod):
 
     def _forward(self, batch: Batch) -> Forward:
         rows = batch.features[batch.mask]
-        out: Forward = self.network(rows, [axis.length for axis in batch.axes])
+        out: Forward = by_videos(self.network, rows, [axis.length for axis in batch.axes])
         return out
 
     @torch.no_grad()

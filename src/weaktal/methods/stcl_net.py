@@ -769,7 +769,8 @@ class STCLNet(SnippetMethod):
     def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
         self.has_exemplars.fill_(False)
         exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
-        return losses(self.network(batch.features, exemplars), batch.labels, self.config)
+        out = by_rows(self.network, batch.features, exemplars=exemplars)
+        return losses(out, batch.labels, self.config)
 
     # inference
 

@@ -15,7 +15,8 @@ processes, so that a parameter inside is counted once as well; `_Scatter` divide
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -23,6 +24,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from weaktal.nn.ragged import Ragged
 
 _paused = False
 
@@ -50,6 +53,8 @@ def _shares(rows: int, parts: int) -> list[int]:
 
 def _all_gather_rows(x: Tensor, shares: list[int]) -> Tensor:
     most = max(shares)
+    if not most:
+        return x
     padded = x.new_zeros((most, *x.shape[1:]))
     padded[: len(x)] = x
     # gloo has no bool or half: their bytes travel
@@ -85,6 +90,20 @@ class _Scatter(torch.autograd.Function):
         return _all_gather_rows(grads[0].contiguous(), ctx.shares) / len(ctx.shares), None
 
 
+class _Share(torch.autograd.Function):
+    """A tensor that all processes use whole, each for its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        out = grads[0].clone()
+        dist.all_reduce(out)
+        return out / dist.get_world_size()
+
+
 class _SumOverProcesses(torch.autograd.Function):
     """Sum over processes; the gradient of the sum is the sum of the gradients."""
 
@@ -116,6 +135,8 @@ def _map(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(x)(*(_map(v, change) for v in x))
     if isinstance(x, (list, tuple)):
         return type(x)(_map(v, change) for v in x)
+    if isinstance(x, Ragged):
+        return Ragged(change(x.sizes).tolist(), x.device)
     if is_dataclass(x) and not isinstance(x, type):
         return replace(x, **{f.name: _map(getattr(x, f.name), change) for f in fields(x) if f.init})
     return x
@@ -128,7 +149,7 @@ def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
         function: row ``b`` of every output may depend on row ``b`` of `rows` only (batch normalisation
             excepted: the loop makes it global). Every tensor it returns has the batch as its first axis.
         rows: tensors with the batch as their first axis, or tuples, dicts, dataclasses of them; or None.
-        shared: passed on as they are.
+        shared: passed on as they are, tensors whole.
 
     Returns:
         What `function` returns for the whole batch, on every process.
@@ -152,8 +173,44 @@ def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
     shares = _shares(batch, processes)
     mine = _map(rows, lambda x: _apply(_Scatter, x, shares) if x.requires_grad else _slice(x, shares))
     with _own_random_stream():
-        out = function(*mine, **shared)
+        out = function(*mine, **_map(shared, _shared))
     return _map(out, lambda x: _apply(_Gather, x, shares))
+
+
+def by_videos(function: Callable[..., Any], rows: Tensor, lengths: Sequence[int], **shared: Any) -> Any:
+    """`by_rows` for videos packed one after another.
+
+    Args:
+        function: called with (N, D) rows and their lengths. The tensors it returns have the rows, some of
+            the rows, or the videos as their first axis, in order; a `Ragged` layout becomes that of all.
+        rows: (N, D).
+        lengths: B lengths with sum N.
+        shared: passed on as they are, tensors whole.
+    """
+    processes = world_size()
+    if processes == 1:
+        return function(rows, lengths, **shared)
+    if len(lengths) < processes:
+        with paused():
+            return function(rows, lengths, **shared)
+    cuts = [0, *itertools.accumulate(_shares(len(lengths), processes))]
+    counts = [sum(lengths[a:b]) for a, b in itertools.pairwise(cuts)]
+    mine = _apply(_Scatter, rows, counts) if rows.requires_grad else _slice(rows, counts)
+    rank = dist.get_rank()
+    with _own_random_stream():
+        out = function(mine, lengths[cuts[rank] : cuts[rank + 1]], **_map(shared, _shared))
+
+    def gather(x: Tensor) -> Tensor:
+        sizes = torch.tensor([len(x)], device=x.device)
+        found = [torch.empty_like(sizes) for _ in range(processes)]
+        dist.all_gather(found, sizes)
+        return _apply(_Gather, x, [int(n) for n in found])
+
+    return _map(out, gather)
+
+
+def _shared(x: Tensor) -> Tensor:
+    return _apply(_Share, x) if x.requires_grad else x
 
 
 def _slice(x: Tensor, shares: list[int]) -> Tensor:
