@@ -1,4 +1,4 @@
-"""`weaktal data inspect` and `weaktal data convert`."""
+"""`weaktal data inspect`, `weaktal data convert` and `weaktal data simulate-points`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from weaktal.features.pack import write_pack
 from weaktal.features.store import FeatureStore, write_video_features
 from weaktal.formats import PointTable, activitynet, activitynet_detections, csv_detections, wtalc
 from weaktal.formats.reading import read_json, read_text
+from weaktal.formats.simulated_points import simulate_points
 
 FEATURE_FORMATS = ("pack", "safetensors", "npy")
 FORMATS = {
@@ -35,7 +36,7 @@ KINDS = (*FORMATS, "ignored", "dataset")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The two sub-commands."""
+    """The sub-commands."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     look = actions.add_parser("inspect", help="what is there, and what is wrong with it")
     look.add_argument(
@@ -51,6 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="kind", choices=tuple(FORMATS), help="what SRC holds, where looking is not enough"
     )
     turn.add_argument("--to", metavar="FORMAT", help=f"by the suffix of DST without it ({known})")
+    click = actions.add_parser("simulate-points", help="clicks for studies, drawn from full annotations")
+    click.add_argument(
+        "source", type=Path, metavar="ANNOTATIONS", help="a data set description or annotations"
+    )
+    click.add_argument(
+        "target", type=Path, metavar="TXT", help="clicks as text; it says that they are simulated"
+    )
+    click.add_argument("--kind", choices=("gaussian", "uniform"), default="gaussian", help="default gaussian")
+    click.add_argument("--sigma", type=float, default=0.2, help="of gaussian, as a share of the length (0.2)")
+    click.add_argument("--per-instance", type=int, default=1, metavar="N", help="clicks per instance (1)")
+    click.add_argument("--seed", type=int, default=0)
+    click.add_argument("--subset", help="only this subset, by the annotations' word for it")
     for sub in (look, turn):
         sub.add_argument(
             "--annotations", type=Path, metavar="FILE", help="durations and frame rates of the videos"
@@ -67,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         warnings.simplefilter("always", CoverageWarning)
         if args.action == "inspect":
             about, lines = inspect(args)
+        elif args.action == "simulate-points":
+            about, lines = {}, [simulate(args)]
         else:
             about, lines = {}, [convert(args)]
     said = [str(w.message) for w in caught if issubclass(w.category, CoverageWarning)]
@@ -101,7 +116,7 @@ def kind_of(path: Path) -> str:
         )
     line = next((line for line in text.splitlines() if line.strip()), "")
     cells = {cell.strip() for cell in line.split(",")}
-    if "point" in cells:
+    if "point" in cells or line.startswith("# simulated"):
         return "points"
     if cells & set(csv_detections.COLUMNS["score"]):
         return "detections"
@@ -147,6 +162,9 @@ def inspect(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
         table = formats.load_points(path, fps=_fps(args) or 1.0, annotations=_annotated(args))
         about |= {"videos": len(table.names), "points": len(table), "classes": list(table.classes)}
         lines.append(f"  {len(table)} clicks in {len(table.names)} videos, {len(table.classes)} classes")
+        if table.origin:
+            about["origin"] = table.origin
+            lines.append(f"! {table.origin}")
     elif kind == "ignored":
         ignored = formats.load_ignored(path)
         count = sum(map(len, ignored.values()))
@@ -384,6 +402,26 @@ def _convert_points(args: argparse.Namespace) -> str:
             raise InputError("clicks in frames need a frame rate", file=args.target, hint="add --fps")
         formats.point_csv.write(table, args.target, fps, () if annotations is None else annotations.classes)
     return f"{args.target}: {len(table)} clicks in {len(table.names)} videos"
+
+
+def simulate(args: argparse.Namespace) -> str:
+    """Write simulated clicks."""
+    if args.source.suffix in (".yaml", ".yml"):
+        annotations = Dataset.load(args.source).annotations
+    else:
+        annotations = formats.load_annotations(args.source)
+    if annotations is None:
+        raise InputError("clicks are drawn from annotations, and there are none", file=args.source)
+    if args.subset is not None:
+        annotations = annotations.subset(args.subset)
+    try:
+        table = simulate_points(
+            annotations, args.kind, per_instance=args.per_instance, sigma=args.sigma, seed=args.seed
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    formats.sfnet_points.write(table, args.target)
+    return f"{args.target}: {len(table)} clicks in {len(table.names)} videos, {table.origin}"
 
 
 def _convert_features(args: argparse.Namespace) -> str:

@@ -18,6 +18,7 @@ from weaktal.formats.points import PointTable
 from weaktal.formats.reading import PathLike, number, read_rows
 
 COLUMNS = {"video": ["video_id", "video"], "label": ["class", "label"], "point": ["point"]}
+ORIGIN = {"origin": ["origin"]}  # of clicks that nobody made, in every row
 BOUNDARIES = {"start": ["start_frame"], "stop": ["stop_frame"]}
 
 
@@ -33,7 +34,8 @@ def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str]
         InputError: the file is not as the format says, or a video has no frame rate.
     """
     video, time, label = [], [], []
-    for line, row in read_rows(path, COLUMNS, ["video", "label", "point"]):
+    origin = None
+    for line, row in read_rows(path, COLUMNS | ORIGIN, ["video", "label", "point"]):
         name = row["video"]
         rate = fps.get(name) if isinstance(fps, Mapping) else fps
         if rate is None and among is not None and name not in among:
@@ -49,7 +51,8 @@ def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str]
         video.append(name)
         label.append(row["label"])
         time.append(number(row["point"], file=path, field=f"line {line}, point") / rate)
-    return PointTable(tuple(video), np.array(time, np.float64), tuple(label))
+        origin = row.get("origin") or origin
+    return PointTable(tuple(video), np.array(time, np.float64), tuple(label), origin)
 
 
 def frame_rates(path: PathLike, annotations: Annotations) -> dict[str, float]:
@@ -90,12 +93,13 @@ def write(
     place = {name: i for i, name in enumerate(classes or points.classes)}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["class", "class_index", "video_id", "point"])
+    origin = [points.origin] if points.origin else []
+    table.writerow(["class", "class_index", "video_id", "point", *(["origin"] if origin else [])])
     for name, time, label in zip(points.video, points.time.tolist(), points.label, strict=True):
         if isinstance(fps, Mapping) and name not in fps:
             raise InputError("no frame rate for this video", found=repr(name), hint=did_you_mean(name, fps))
         rate = fps[name] if isinstance(fps, Mapping) else fps
         whole = round(time * rate)
         frame = whole if whole / rate == time else time * rate
-        table.writerow([label, place[label], name, repr(frame)])
+        table.writerow([label, place[label], name, repr(frame), *origin])
     write_text(path, text.getvalue())

@@ -19,11 +19,13 @@ class PointTable:
         video: (P,) video names.
         time: (P,) seconds.
         label: (P,) class names.
+        origin: where they come from, if not from people: simulated clicks say so wherever they go.
     """
 
     video: tuple[str, ...]
     time: NDArray[np.float64]
     label: tuple[str, ...]
+    origin: str | None = None
 
     def __len__(self) -> int:
         return len(self.video)
@@ -31,7 +33,7 @@ class PointTable:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, PointTable)
-            and (self.video, self.label) == (other.video, other.label)
+            and (self.video, self.label, self.origin) == (other.video, other.label, other.origin)
             and np.array_equal(self.time, other.time)
         )
 
