@@ -249,6 +249,17 @@ def test_a_batch_without_any_segment_trains_all_parameters(normalize_uncovered: 
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.parametrize("normalize_uncovered", [True, False])
+def test_mixed_precision_is_near_the_full_one(normalize_uncovered: bool) -> None:
+    network = method(dropout=0.0, normalize_uncovered=normalize_uncovered).networks[1].eval()
+    x, boxes, count = network_input()
+    full = network(x, None, boxes, count)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = network(x, None, boxes, count)
+    for a, b in zip(full[:6], half[:6], strict=True):
+        assert_allclose(b.detach().float(), a.detach(), atol=0.05)
+
+
 def test_batch_statistics_leave_snippets_outside_of_segments_out_if_asked() -> None:
     x, boxes, count = network_input()
     changes = []

@@ -308,10 +308,11 @@ class SegmentAttention(nn.Module):
         """
         flat, bias = e.flatten(0, 1), self.conv_out.bias
         assert bias is not None
+        out = out + bias
         if self.config.normalize_uncovered:
-            everywhere = bias.to(out.dtype).expand_as(flat).index_copy(0, rows, out + bias)
+            everywhere = bias.to(out.dtype).expand_as(flat).index_copy(0, rows, out)
             return e + self.normalized(everywhere).view_as(e)
-        return flat.index_add(0, rows, self.normalized(out + bias)).view_as(e)
+        return flat.index_add(0, rows, self.normalized(out).to(flat.dtype)).view_as(e)
 
     def normalized(self, rows: Tensor) -> Tensor:
         """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
