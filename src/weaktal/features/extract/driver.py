@@ -9,22 +9,25 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import InputError, write_text
-from weaktal.features.extract.backbone import Backbone, load_backbone
+from weaktal.features.extract.backbone import Backbone, Description, Image, load_backbone
 from weaktal.features.layouts import safetensors_about, safetensors_header
 from weaktal.features.store import write_video_features
+
+if TYPE_CHECKING:
+    from weaktal.features.extract.decode import VideoReader
 
 ATTEMPTS = 2  # how often a video may take its worker process down before it is given up
 REPORT = "extraction.json"
@@ -82,24 +85,27 @@ def source_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stream_features(
-    backbone: Backbone, video: Path, *, threads: int = 1
-) -> Iterator[tuple[dict[str, NDArray[np.float32]], Any]]:
-    """Features of a video as they come, with the `VideoReader` that tells of progress and warnings.
+def open_video(about: Description, video: Path, *, threads: int = 1) -> VideoReader:
+    """A reader of the frames that a backbone wants.
 
-    Yields:
-        Each stream's next rows, (n, width) float32, and the reader.
+    Raises:
+        InputError: not a readable video.
     """
     from weaktal.features.extract.decode import VideoReader
 
-    about = backbone.describe()
-    reader = VideoReader(
+    return VideoReader(
         video, about.fps, short_side=about.short_side, long_side=about.long_side, threads=threads
     )
-    for rows in backbone.extract(iter(reader)):
+
+
+def stream_features(
+    backbone: Backbone, about: Description, frames: Iterable[Image]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Features of a video as they come: each stream's next rows, (n, width) float32, in the described order."""
+    for rows in backbone.extract(iter(frames)):
         if set(rows) != set(about.dims):
             raise ValueError(f"{about.backbone} describes the streams {list(about.dims)}, gives {list(rows)}")
-        yield {name: np.asarray(rows[name], np.float32) for name in about.dims}, reader
+        yield {name: np.asarray(rows[name], np.float32) for name in about.dims}
 
 
 def extract_video(job: Job, video: Path, target: Path) -> Outcome:
@@ -110,11 +116,11 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
         backbone = job.build()
         about = backbone.describe()
         parts: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in about.dims}
-        reader: Any = None
-        for rows, reader in stream_features(backbone, video):
+        reader = open_video(about, video)
+        for rows in stream_features(backbone, about, reader):
             for stream, values in rows.items():
                 parts[stream].append(values)
-        if reader is None or not sum(len(p) for p in next(iter(parts.values()))):
+        if not sum(len(p) for p in next(iter(parts.values()))):
             raise InputError(
                 "the video is shorter than a snippet",
                 file=video,

@@ -6,13 +6,14 @@ and absolute difference, so that an action to the left looks like the same actio
 
 flow
     Dense optical flow (DIS, Kroeger et al. 2016) between successive frames, without the camera's motion (the
-    median of the field); per cell a histogram over 8 directions, in frame heights per second.
+    median of the field); per cell a histogram over 8 directions.
 rgb
     How what moves looks: per cell a histogram of gradient directions (6, unsigned), in which each pixel
     counts as much as it changed since the last frame; and the amount of change itself.
 
 A snippet has the mean of these over its window and their standard deviation, so that a steady drift and a
-swing to and fro differ. Square roots tame outliers. All is computed in one pass with a fixed amount of memory.
+swing to and fro differ. Square roots tame outliers, and what is no faster than the noise counts as zero. All
+is computed in one pass with a fixed amount of memory.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ FloatImage = NDArray[np.float32]
 ROWS, COLUMNS, CELL = 4, 4, 10  # cells of the grid, and their size in pixels of the patch
 FLOW_BINS, EDGE_BINS = 8, 6
 LONG_SIDE = 160  # frames are scaled down to this
+# units that make a moving figure's values about 1, as networks like their input: hundredths of a frame height
+# per second, and a gradient times a change of grey values
+SPEED, EDGE = 100.0, 400.0
 
 
 def _directions(bins: int, turn: float) -> FloatImage:
@@ -89,14 +93,14 @@ def _pool(values: FloatImage) -> FloatImage:
 
 
 def _either_side(cells: FloatImage, mirror: NDArray[np.int64]) -> FloatImage:
-    """(..., COLUMNS, bins) to the mean with the mirror image and the absolute difference, half as wide each."""
+    """(..., COLUMNS, bins): the mean with the mirror image and the absolute difference, half as wide each."""
     half = cells[..., : COLUMNS // 2, :]
     other = cells[..., ::-1, :][..., : COLUMNS // 2, mirror]
     return np.concatenate([(half + other) / 2, np.abs(half - other)], axis=-2)
 
 
 def frame_statistics(frames: Iterator[Image], fps: float) -> Iterator[tuple[FloatImage, FloatImage]]:
-    """Per frame, the cells of the flow (ROWS, COLUMNS, 8) and of moving edges and change (ROWS, COLUMNS, 7)."""
+    """Cells of each frame: flow (ROWS, COLUMNS, 8); moving edges and change (ROWS, COLUMNS, 7)."""
     flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow_of.setFinestScale(1)  # the preset's 2 is too coarse for a limb in a small picture
     flow_of.setPatchStride(6)
@@ -132,9 +136,11 @@ def frame_statistics(frames: Iterator[Image], fps: float) -> Iterator[tuple[Floa
         look = cv2.warpAffine(gray, place, patch, borderMode=cv2.BORDER_REPLICATE)
         moved = np.maximum(cv2.warpAffine(change, place, patch).astype(np.float32) - noise, 0)
 
-        speeds = np.maximum(flow.reshape(-1, 2) @ FLOW_DIRECTIONS - floor, 0) * np.float32(fps / height)
+        speeds = np.maximum(flow.reshape(-1, 2) @ FLOW_DIRECTIONS - floor, 0) * np.float32(
+            SPEED * fps / height
+        )
         gradient = np.stack([cv2.Sobel(look, cv2.CV_32F, 1, 0), cv2.Sobel(look, cv2.CV_32F, 0, 1)], -1)
-        edges = np.abs(gradient.reshape(-1, 2) @ EDGE_DIRECTIONS) * (moved.reshape(-1, 1) / 1000)
+        edges = np.abs(gradient.reshape(-1, 2) @ EDGE_DIRECTIONS) * (moved.reshape(-1, 1) / EDGE)
         yield _pool(speeds), _pool(np.concatenate([edges, moved.reshape(-1, 1)], axis=1))
 
 

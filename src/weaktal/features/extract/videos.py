@@ -9,23 +9,9 @@ from pathlib import Path
 from weaktal.core import InputError
 
 # what is taken from a folder; a file named directly may have any suffix
-SUFFIXES = tuple(
-    [
-        ".mp4",
-        ".m4v",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mov",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".wmv",
-        ".flv",
-        ".3gp",
-        ".ogv",
-    ]
+SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg"}
+    | {".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"}
 )
 
 
@@ -45,7 +31,7 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             )
             if not inside:
                 raise InputError(
-                    "no video in this folder", file=path, expected="files in " + " ".join(SUFFIXES)
+                    "no video in this folder", file=path, expected="files in " + " ".join(sorted(SUFFIXES))
                 )
             found += inside
         else:
