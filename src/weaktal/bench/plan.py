@@ -123,7 +123,8 @@ class Plan(BaseModel):
         entries = {}
         for name, entry in plan.methods.items():
             method = entry.method or name
-            resolve_config(method, entry.recipe, entry.settings)
+            own = {k: v for k, v in entry.settings.items() if not k.startswith("base.")}
+            resolve_config(method, entry.recipe, own)
             proposals = entry.proposals
             if isinstance(proposals, Path):
                 proposals = dict.fromkeys(plan.data, proposals)

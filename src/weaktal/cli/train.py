@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +56,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress")
 
 
+def _ended(*_: object) -> None:
+    print(
+        "weaktal train: this process was told to end: another process of the job has died (its message is "
+        "above or in its own output), or the scheduler stopped the job; go on with --resume",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(143)
+
+
 def run(args: argparse.Namespace) -> int:
+    from weaktal.train.loop import ProcessLostError
+
+    try:
+        return _run(args)
+    except ProcessLostError as error:
+        print(f"weaktal train: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
     from weaktal.bench.measure import Measure, load_proposals
     from weaktal.dataset import Dataset
     from weaktal.formats import save_detections
@@ -100,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
     fabric = launch(training.device, training.precision, make_loggers(args.log_to, args.out))
     fabric.launch()
+    if fabric.world_size > 1:
+        signal.signal(signal.SIGTERM, _ended)
     if kind.base is not None and proposals_path is None:
         base_recipe = recipe_of(kind.base, recipe)
         proposals_path = base_proposals(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import Batch, Method, ProposalBatch, SnippetMethod, whole_videos
+from weaktal.nn.parallel import paused
 
 ROWS = 16_384  # snippets of a batch, padding included
 
@@ -42,9 +43,10 @@ def whole_batches(method: Method, bank: FeatureBank, rows: int = ROWS) -> Iterat
         yield whole_videos(bank, video, labels).to(device)
 
 
+@paused()
 @torch.no_grad()
 def score_videos(method: SnippetMethod, bank: FeatureBank, *, rows: int = ROWS) -> list[SnippetScores]:
-    """Snippet scores of all videos, in the order of the bank.
+    """Snippet scores of all videos, in the order of the bank; of several processes, each works alone.
 
     Args:
         method: in evaluation mode.
@@ -55,6 +57,7 @@ def score_videos(method: SnippetMethod, bank: FeatureBank, *, rows: int = ROWS) 
     return [found[name] for name in bank.names]
 
 
+@paused()
 @torch.no_grad()
 def detect_videos(
     method: Method, bank: FeatureBank, *, proposals: Detections | None = None, rows: int = ROWS

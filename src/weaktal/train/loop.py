@@ -35,6 +35,10 @@ ONE_SECOND = 1.0
 MOST_PENDING = 256  # steps whose losses may wait at the device
 
 
+class ProcessLostError(RuntimeError):
+    """Another process of a job on several devices has ended, and this one cannot go on alone."""
+
+
 class DivergedError(InputError):
     """A loss is not a finite number any more; the message names the step and the part."""
 
@@ -223,6 +227,7 @@ def fit(
 
     Raises:
         DivergedError: a loss is not finite.
+        ProcessLostError: another process of the job has ended.
         InputError: the checkpoint to resume from belongs to another run or is damaged.
     """
     seed = data.seed if seed is None else seed
@@ -354,12 +359,26 @@ def fit(
                     with summary.timed("fetch"):
                         log.fetch()
                     save(last_path, at, keep)
+    except RuntimeError as error:
+        if fabric.world_size > 1 and _lost(error):
+            raise ProcessLostError(
+                "another process of this job has ended; the last checkpoint is intact: start the job again "
+                f"with --resume (process {fabric.global_rank} saw: {str(error).splitlines()[0]})"
+            ) from error
+        raise
     finally:
         show.close()
         if lock is not None:
             lock.close()
     method.eval()
     return summary
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether a collective failed because its other side is gone."""
+    if isinstance(error, torch.distributed.DistBackendError | torch.distributed.DistNetworkError):
+        return True
+    return any(t in str(error) for t in ("Connection closed by peer", "Connection reset", "Broken pipe"))
 
 
 def _locked(out: Path) -> IO[bytes] | None:
