@@ -98,6 +98,7 @@ def search_sequences(
     Raises:
         ValueError: a pair has no seed at all.
     """
+    marks = np.where(np.arange(marks.shape[1]) < lengths[:, None], marks, FREE).astype(np.int8)
     if not bool(np.all((marks != FREE).any(1))):
         raise ValueError("the search needs at least one seed for every pair")
     labels = np.zeros(marks.shape, np.int8)
