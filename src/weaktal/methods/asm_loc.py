@@ -456,7 +456,7 @@ def time_weights(
     if len(segments):
         group = segments.video * len(segments.classes) + segments.label
         order = np.lexsort((-segments.score, group))
-        _, row, rank = _ranks(group[order])
+        row, rank = _ranks(group[order])
         cumulative = np.cumsum(_table(row, rank, segments.score[order], 0.0), axis=1)
         real = _table(row, rank, np.ones(len(order)), 0.0) > 0
         top = np.where(real, cumulative, -np.inf).max(1, keepdims=True)
@@ -499,7 +499,7 @@ def outermost(segments: Detections) -> IntArray:
     order = order[np.lexsort((-listed[order], segments.start[order], segments.video[order]))]
     if not len(order):
         return order
-    _, row, rank = _ranks(segments.video[order])
+    row, rank = _ranks(segments.video[order])
     ends = _table(row, rank, segments.end[order], -np.inf)
     before = np.full_like(ends, -np.inf)
     np.maximum.accumulate(ends[:, :-1], axis=1, out=before[:, 1:])
@@ -655,11 +655,11 @@ def _spans(start: IntArray, length: IntArray) -> IntArray:
     return np.arange(length.sum()) + np.repeat(start - np.cumsum(length) + length, length)
 
 
-def _ranks(group: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Of sorted groups: the first row of each, and for all rows the group's number and the place in it."""
+def _ranks(group: IntArray) -> tuple[IntArray, IntArray]:
+    """Of sorted groups, for all rows: the group's number and the place in it."""
     first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
     row = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(group))))
-    return first, row, np.arange(len(group)) - first[row]
+    return row, np.arange(len(group)) - first[row]
 
 
 def _table(row: IntArray, rank: IntArray, values: FloatArray, fill: float) -> FloatArray:
