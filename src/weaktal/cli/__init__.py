@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a method on a data set",
     "localize": "detections of a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
+    "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
     "report": "one HTML page that shows what was found, missed and invented",
 }
