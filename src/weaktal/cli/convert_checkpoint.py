@@ -91,9 +91,8 @@ def load_official(path: Path) -> Mapping[str, Any]:
             "this pickle holds more than weights, and unpickling it could run code of its author",
             file=path,
             found=str(error).strip().splitlines()[-1],
-            hint='if you trust the file, convert it once where nothing can be harmed: python -c "import '
-            "torch; "
-            "x = torch.load('IN', map_location='cpu', weights_only=False); "
+            hint='if you trust the file, convert it once where nothing can be harmed: python -c "'
+            "import torch; x = torch.load('IN', map_location='cpu', weights_only=False); "
             "torch.save(x.state_dict() if hasattr(x, 'state_dict') else x, 'OUT')\", and give us OUT",
         ) from error
     except Exception as error:
