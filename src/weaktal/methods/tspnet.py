@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -300,12 +301,19 @@ class ProposalNetwork(nn.Module):
 
     def forward(self, vectors: Tensor) -> Output:
         """`vectors` (N, 3 D)."""
-        fused = self.prop_fusion(vectors).T[None]
+        fused = self.prop_fusion(vectors)
         return Output(
-            self.prop_classifier(fused)[0].T,
-            self.prop_attention(fused)[0, 0],
-            self.prop_completeness(fused)[0, 0],
+            _per_row(self.prop_classifier, fused),
+            _per_row(self.prop_attention, fused)[:, 0],
+            _per_row(self.prop_completeness, fused)[:, 0],
         )
+
+
+def _per_row(head: nn.Sequential, x: Tensor) -> Tensor:
+    """Convolutions of width 1 as linear maps of rows (N, D): the same, and no rows are no error."""
+    first, _, last = head
+    hidden = F.linear(x, first.weight[..., 0], first.bias).relu()
+    return F.linear(hidden, last.weight[..., 0], last.bias)
 
 
 # ------------------------------------------------------------------------------------------------ losses
