@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -76,6 +77,7 @@ class VideoReader:
         if not (np.isfinite(self.rate) and self.rate > 0):
             raise InputError("a frame rate is positive", file=self.path, found=self.rate)
         self.frames = 0  # given out so far
+        self._longest = 1.5 * self.info.duration + 60 if self.info.duration else np.inf
 
     def _open(self) -> Any:
         path = self.path
@@ -99,8 +101,8 @@ class VideoReader:
             raise InputError("cannot be opened", file=path, found=error.strerror) from None
         try:
             if not container.streams.video:
-                kinds = sorted({s.type for s in container.streams}) or ["nothing"]
-                raise InputError("there is no video in it", file=path, found=f"{' and '.join(kinds)} only")
+                kinds = " and ".join(sorted({s.type for s in container.streams})) or "nothing"
+                raise InputError("there is no video in it", file=path, found=f"{kinds} only")
         except BaseException:
             container.close()
             raise
@@ -174,8 +176,8 @@ class VideoReader:
                         time = (last if last is not None else -step) + step
                     if first is None:
                         first = time
-                    if last is not None and time <= last:
-                        continue  # out of order or twice: keep the clock running forwards
+                    if last is not None and not last < time < first + self._longest:
+                        continue  # twice, backwards, or far beyond the end: a broken timestamp
                     if held is not None and last is not None:
                         yield held, time - first
                     held, last = frame, time
@@ -205,7 +207,7 @@ def _reason(error: Exception) -> str:
 
 def _upright(frame: av.VideoFrame, size: tuple[int, int]) -> Image:
     turn = round(frame.rotation / 90) % 4  # counter-clockwise quarters that set the picture upright
-    image = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], interpolation="AREA")
+    image: Any = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], interpolation="AREA")
     return np.ascontiguousarray(np.rot90(image, turn)) if turn else image
 
 
@@ -215,12 +217,14 @@ def _info(container: Any, path: Path) -> VideoInfo:
     if context is None:
         raise InputError("no decoder for its codec", file=path)
     rate: Fraction | None = stream.average_rate or stream.guessed_rate
+    duration: float | None = None
     if stream.duration is not None:
-        duration: float | None = float(stream.duration * stream.time_base)
-    elif container.duration is not None:
+        duration = float(stream.duration * stream.time_base)
+    elif "DURATION" in stream.metadata:  # Matroska: "00:01:02.345000000"
+        with suppress(ValueError):
+            parts = [float(x) for x in stream.metadata["DURATION"].split(":")]
+            duration = sum(x * 60**i for i, x in enumerate(reversed(parts)))
+    elif container.duration is not None and len(container.streams) == 1:  # else it may be that of the sound
         duration = container.duration / av.time_base
-    else:
-        duration = None
-    # a duration from the sound or a broken header is no measure of the video
     fps = float(rate) if rate else None
     return VideoInfo(context.width, context.height, fps, duration, context.name)

@@ -101,7 +101,7 @@ def open_video(about: Description, video: Path, *, threads: int = 1) -> VideoRea
 def stream_features(
     backbone: Backbone, about: Description, frames: Iterable[Image]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Features of a video as they come: each stream's next rows, (n, width) float32, in the described order."""
+    """Features of a video as they come: each stream's next rows, (n, width) float32."""
     for rows in backbone.extract(iter(frames)):
         if set(rows) != set(about.dims):
             raise ValueError(f"{about.backbone} describes the streams {list(about.dims)}, gives {list(rows)}")
@@ -265,14 +265,12 @@ def describe_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -
     parts = []
     for key, value in expected.items():
         other = found.get(key)
-        same = math.isclose(other, value) if _numbers(other, value) else other == value
+        same = other == value or (
+            isinstance(other, float) and isinstance(value, float) and math.isclose(other, value)
+        )
         if not same:
             parts.append(f"{key} {other} in place of {value}")
     return ", ".join(parts) or None
-
-
-def _numbers(*values: Any) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
 def _start_worker() -> None:

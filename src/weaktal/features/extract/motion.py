@@ -89,7 +89,7 @@ def _pool(values: FloatImage) -> FloatImage:
     """Means over the cells of a patch: (pixels, bins) to (ROWS, COLUMNS, bins)."""
     bins = values.shape[-1]
     columns = values.reshape(ROWS, CELL, COLUMNS * CELL * bins).sum(1)
-    return columns.reshape(ROWS, COLUMNS, CELL, bins).sum(2) / np.float32(CELL * CELL)
+    return np.asarray(columns.reshape(ROWS, COLUMNS, CELL, bins).sum(2) / np.float32(CELL * CELL))
 
 
 def _either_side(cells: FloatImage, mirror: NDArray[np.int64]) -> FloatImage:
@@ -101,7 +101,7 @@ def _either_side(cells: FloatImage, mirror: NDArray[np.int64]) -> FloatImage:
 
 def frame_statistics(frames: Iterator[Image], fps: float) -> Iterator[tuple[FloatImage, FloatImage]]:
     """Cells of each frame: flow (ROWS, COLUMNS, 8); moving edges and change (ROWS, COLUMNS, 7)."""
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow_of: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow_of.setFinestScale(1)  # the preset's 2 is too coarse for a limb in a small picture
     flow_of.setPatchStride(6)
     flow_of.setGradientDescentIterations(8)

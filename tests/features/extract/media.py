@@ -1,0 +1,75 @@
+"""Small video files of all kinds, sound and unsound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def picture(k: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """A frame whose brightness tells its number: (H, W, 3), gray value 20 + 8 k modulo 200."""
+    return np.full((size[1], size[0], 3), 20 + 8 * k % 200, np.uint8)
+
+
+def moving(k: int, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """A bright bar that walks over a fixed texture."""
+    image = np.random.default_rng(0).integers(40, 90, (size[1], size[0], 3), dtype=np.uint8)
+    x = 2 * k % size[0]
+    image[size[1] // 4 : -size[1] // 4, x : x + 8] = 230
+    return image
+
+
+def write_video(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    fps: int = 10,
+    *,
+    times: Sequence[float] | None = None,
+    rotation: int | None = None,
+    sound: bool = False,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    keyframes: int = 5,
+) -> Path:
+    """Encode frames; `times` in seconds makes the frame rate variable."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=fps)
+        height, width = frames[0].shape[:2]
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv420p" if width % 2 == height % 2 == 0 else "yuv444p"
+        stream.codec_context.gop_size = keyframes
+        tick = Fraction(1, fps) if times is None else Fraction(1, 1000)
+        stream.codec_context.time_base = tick
+        if codec == "libx264":
+            stream.options = {"preset": "ultrafast", "crf": "12", "bf": "0", "threads": "1"}
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        audio = container.add_stream("aac", rate=8000) if sound else None
+        for k, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.time_base = tick
+            frame.pts = k if times is None else round(times[k] / tick)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio is not None:
+            write_sound(container, audio, len(frames) / fps + 2)
+    return path
+
+
+def write_sound(container: object, stream: object, seconds: float) -> None:
+    """Some seconds of silence."""
+    for k in range(int(seconds * 8000 / 1024)):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 1024 * k
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+def write_audio_only(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        write_sound(container, container.add_stream("aac", rate=8000), 2)
+    return path
