@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,10 +149,15 @@ class WeakLabels:
         return len(self.videos)
 
     def multi_hot(self) -> NDArray[np.float32]:
-        """Video-level labels, shape (V, C), 0 or 1."""
+        """Video-level labels, shape (V, C), 0 or 1; read-only, made once."""
+        return self._multi_hot
+
+    @cached_property
+    def _multi_hot(self) -> NDArray[np.float32]:
         out = np.zeros((len(self.videos), len(self.classes)), np.float32)
         for row, video in zip(out, self.videos, strict=True):
             row[list(video.labels)] = 1
+        out.flags.writeable = False
         return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -111,10 +112,10 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.bank)
 
-    @property
+    @cached_property
     def labels(self) -> Tensor:
         """(V, C) float, video-level labels, at the device of the features."""
-        return torch.from_numpy(self.weak.multi_hot()).to(self.bank.data.device)
+        return torch.tensor(self.weak.multi_hot(), device=self.bank.data.device)
 
     def rng(self, *key: int) -> np.random.Generator:
         """A random generator that depends on the seed and the key only (stage, step, epoch, ...).
