@@ -67,7 +67,9 @@ class FactoredLinear(nn.Linear):
         return out
 
     def _keep(self, gradient: Tensor, input: Tensor) -> None:
-        self.factors.append((gradient.detach().reshape(-1, self.out_features), input.flatten(0, -2)))
+        self.factors.append(
+            (gradient.detach().reshape(-1, self.out_features), input.reshape(-1, self.in_features))
+        )
 
     def take_factors(self) -> tuple[Tensor, Tensor]:
         """All factors since the last call: (B, out) and (B, in), whose product gᵀ x is the gradient."""

@@ -1,0 +1,295 @@
+"""SAL: a training step at published size against a plain implementation of the same step.
+
+usage: python benchmarks/sal.py [--parts equal step] [--hidden 512] [--dim 2048] [--threads 2] [--steps 5]
+
+The plain step does what the published one does, operation by operation: the mixed videos go through the
+actionness convolutions of their own, the enriched embedding is built snippet by snippet as an outer product,
+snippets are drawn one at a time, and `torch.optim.Adam` with its default settings updates the weights.
+Every measurement runs in a process of its own, whose peak resident memory is printed (weights, Adam state
+and libraries included).
+
+equal  loss, gradients and the weights after one step of Adam, both ways; without dropout, so that they can
+       be compared
+step   time and peak memory of a step: draw, forward, backward, Adam; with dropout. The first step, which
+       allocates, does not count. "CPU" is the time of all threads and of the kernel on their behalf
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from weaktal.core import WeakLabels, WeakVideo
+from weaktal.features.bank import FeatureBank
+from weaktal.methods.protocol import TrainingData
+from weaktal.methods.sal import SAL, SALConfig
+
+CLASSES = 20
+
+
+def make_data(dim: int, videos: int = 8, seed: int = 0) -> TrainingData:
+    """Random features, 200 to 1200 snippets a video, one class each."""
+    rng = np.random.default_rng(seed)
+    arrays = [rng.random((n, dim), dtype=np.float32) for n in rng.integers(200, 1200, videos)]
+    names = [f"v{i}" for i in range(videos)]
+    weak = tuple(WeakVideo(n, (int(rng.integers(CLASSES)),)) for n in names)
+    return TrainingData(
+        FeatureBank.of(names, arrays, 25 / 16), WeakLabels(tuple(map(str, range(CLASSES))), weak)
+    )
+
+
+# -- the plain step -----------------------------------------------------------------------------------------
+
+
+class Plain(nn.Module):
+    """The network as the paper draws it, with the parameter names of the official checkpoints."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.half = dim // 2
+
+        def embed(inputs: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv1d(inputs, hidden, 3, padding=1), nn.ReLU(), nn.Dropout(dropout))
+
+        self.encoder, self.action_rgb, self.action_flow = embed(dim), embed(dim // 2), embed(dim // 2)
+        self.cls = nn.Sequential(nn.Conv1d(hidden, CLASSES, 1))
+        self.cls_rgb = nn.Sequential(nn.Conv1d(hidden, 1, 1))
+        self.cls_flow = nn.Sequential(nn.Conv1d(hidden, 1, 1))
+        self.fc = nn.Linear(hidden**2, CLASSES)
+        self.fc1 = nn.Linear(hidden**2, hidden)
+        nn.init.kaiming_normal_(self.fc1.weight)
+        nn.init.zeros_(self.fc1.bias)
+        self.mean, self.variance = 1 / CLASSES, 1.0
+
+    def descriptor(self, z: Tensor) -> Tensor:
+        m = torch.bmm(z, z.transpose(1, 2)) / z.shape[2] ** 2
+        m = m.reshape(len(z), -1)
+        return F.normalize(torch.sign(m) * torch.sqrt(torch.abs(m) + 1e-5))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = x.transpose(1, 2)
+        rgb, flow = x[:, : self.half], x[:, self.half :]
+        before = [b - 1 for b in range(len(x))]
+        embedded_flow, embedded_rgb = self.action_flow(flow), self.action_rgb(rgb)
+        mixed_flow = torch.sigmoid(self.cls_flow(self.action_flow(flow + flow[before])))
+        mixed_rgb = torch.sigmoid(self.cls_rgb(self.action_rgb(rgb + rgb[before])))
+        a_flow, a_rgb = torch.sigmoid(self.cls_flow(embedded_flow)), torch.sigmoid(self.cls_rgb(embedded_rgb))
+        a = 0.9 * a_flow + 0.1 * a_rgb
+        e = self.encoder(x)
+        q = self.descriptor(e)
+        scores = [self.fc(d) for d in (q, self.descriptor(embedded_flow), self.descriptor(embedded_rgb))]
+        enriched = e + torch.einsum("bh,bt->bht", self.fc1(q), a[:, 0])
+        cas = self.cls(enriched).transpose(1, 2)
+        return (
+            cas,
+            (1 - a).transpose(1, 2) * cas,
+            a,
+            a_flow[:, 0],
+            a_rgb[:, 0],
+            mixed_flow[:, 0],
+            mixed_rgb[:, 0],
+            *scores,
+        )
+
+
+def plain_gce(s: Tensor, y: Tensor, m: Tensor) -> Tensor:
+    positive, negative = (y * m).sum(1) + 1e-7, ((1 - y) * m).sum(1) + 1e-7
+    first = (m * y * (1 - (s + 1e-7) ** 0.5) / 0.5).sum(1) / positive
+    second = (m * (1 - y) * (1 - (1 - s + 1e-7) ** 0.5) / 0.5).sum(1) / negative
+    return first.mean() + second.mean()
+
+
+def plain_ce(z: Tensor, y: Tensor) -> Tensor:
+    y = y / y.sum(1, keepdim=True) + 1e-10
+    return -(y * F.log_softmax(z, 1)).sum(1).mean()
+
+
+def plain_loss(net: Plain, x: Tensor, labels: Tensor) -> Tensor:
+    cas, background, a, flow, rgb, mixed_flow, mixed_rgb, *scores = net(x)
+    t, before = cas.shape[1], [b - 1 for b in range(len(x))]
+    combined = (cas.softmax(-1) + flow[..., None] + rgb[..., None]) / 3
+    top = cas.gather(1, combined.topk(t // 8, 1).indices).mean(1)
+    top_background = background.gather(1, background.softmax(-1).topk(t // 8, 1).indices).mean(1)
+    p = top_background.softmax(1)
+    uniform = torch.full_like(p, 1 / CLASSES)
+    spread = 10 * (uniform * (uniform.log() - p.log())).sum() / len(x)
+    active, sure = torch.zeros(len(x), t), torch.zeros(len(x), t)
+    for b in range(len(x)):
+        active[b, a[b, 0].topk(t // 8 + 17).indices] = 1
+        sure[b, F.relu(cas[b]).sum(1).topk(t // 2).indices] = 1
+    y = active * sure
+    confidence = cas.softmax(-1).max(-1).values.detach()
+    net.mean = 0.7 * net.mean + 0.3 * confidence.mean().item()
+    net.variance = 0.7 * net.variance + 0.3 * confidence.var().item()
+    mask = torch.exp(-(torch.clamp(confidence - net.mean, max=0) ** 2) / (2 * net.variance / 4))
+    y_mixed, mask_mixed = ((y + y[before]) > 0).float(), (mask + mask[before]) / 2
+    act = plain_gce(flow, y, mask) + plain_gce(rgb, y, mask)
+    mix = plain_gce(mixed_flow, y_mixed, mask_mixed) + plain_gce(mixed_rgb, y_mixed, mask_mixed)
+    consistency = 5 * F.mse_loss(rgb, flow)
+    semantic = 3 * (plain_ce(scores[0], labels) + plain_ce(scores[1], labels) + plain_ce(scores[2], labels))
+    return plain_ce(top, labels) + consistency + spread + act + semantic + mix
+
+
+def plain_rows(rng: np.random.Generator, length: int, size: int) -> list[int]:
+    base = [i * length / size for i in range(size)]
+    rows = []
+    for i in range(size):
+        low = int(base[i])
+        high = int(base[i + 1]) if i < size - 1 else length - 1
+        rows.append(int(rng.integers(low, high + 1)) if high > low else low)
+    return rows
+
+
+def plain_draw(data: TrainingData, step: int, batch: int, size: int) -> tuple[Tensor, Tensor]:
+    rng, bank = data.rng(step), data.bank
+    video = data.shuffled(step, batch)
+    rows = [int(bank.offsets[v]) + np.array(plain_rows(rng, int(bank.lengths[v]), size)) for v in video]
+    return torch.stack([bank.data[torch.from_numpy(r)] for r in rows]), data.labels[torch.from_numpy(video)]
+
+
+# -- measuring ----------------------------------------------------------------------------------------------
+
+
+def build(args: argparse.Namespace, dropout: float) -> SAL | Plain:
+    torch.manual_seed(0)
+    if args.child == "plain":
+        return Plain(args.dim, args.hidden, dropout).train()
+    config = SALConfig(hidden=args.hidden, segments=args.snippets, batch_size=args.batch, dropout=dropout)
+    return SAL(config, dim=args.dim, classes=tuple(map(str, range(CLASSES)))).train()
+
+
+def optimizer_of(net: SAL | Plain) -> torch.optim.Optimizer:
+    if isinstance(net, SAL):
+        return net.optimizer(0)
+    return torch.optim.Adam(net.parameters(), lr=1e-4, weight_decay=5e-4)
+
+
+def child_equal(args: argparse.Namespace) -> dict[str, Any]:
+    """Loss, gradients and new weights of one step; the weights come from a file, so that they are equal."""
+    net = build(args, 0.0)
+    names = [n for n, _ in net.named_parameters()]
+    start = Path(args.out).with_name("start.safetensors")
+    if isinstance(net, Plain):
+        save_file({n: p.detach() for n, p in net.named_parameters()}, start)
+    else:
+        net.load_state_dict({**dict(net.named_buffers()), **load_file(start)})
+    x, labels = plain_draw(make_data(args.dim), 0, args.batch, args.snippets)
+    optimizer = optimizer_of(net)
+    if isinstance(net, SAL):
+        loss = net.losses(net(x, extras=True), labels)["total"]
+    else:
+        loss = plain_loss(net, x, labels)
+    loss.backward()
+    if isinstance(net, SAL):
+        # the factors of the gradient, multiplied out for the comparison
+        ((gradient, inputs),) = net.fc1.factors
+        grads = {n: p.grad if p.grad is not None else gradient.T @ inputs for n, p in net.named_parameters()}
+    else:
+        grads = {n: p.grad for n, p in net.named_parameters()}
+    optimizer.step()
+    after = {f"new/{n}": p.detach() for n, p in net.named_parameters()}
+    save_file({**{f"grad/{n}": grads[n].contiguous() for n in names}, **after}, args.out)
+    return {"loss": loss.item()}
+
+
+def child_step(args: argparse.Namespace) -> dict[str, Any]:
+    data, net = make_data(args.dim), build(args, 0.5)
+    optimizer = optimizer_of(net)
+    wall, cpu, peak = [], [], 0.0
+    for step in range(args.steps + 1):
+        begin, used = time.perf_counter(), time.process_time()
+        if isinstance(net, SAL):
+            loss = net.training_step(net.draw(0, step, data))["total"]
+        else:
+            loss = plain_loss(net, *plain_draw(data, step, args.batch, args.snippets))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        wall.append(time.perf_counter() - begin)
+        cpu.append(time.process_time() - used)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"wall": statistics.median(wall[1:]), "cpu": statistics.median(cpu[1:]), "peak": peak}
+
+
+CHILDREN = {"equal": child_equal, "step": child_step}
+
+
+def in_child(part: str, which: str, out: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", which, "--part", part, "--out", str(out)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def compare(plain: Path, ours: Path) -> str:
+    a, b = load_file(ours), load_file(plain)
+    assert a.keys() == b.keys()
+    worst = {
+        kind: max(
+            (float((a[n] - b[n]).norm() / b[n].norm().clamp(min=1e-30)), n) for n in b if n.startswith(kind)
+        )
+        for kind in ("grad/", "new/")
+    }
+    return (
+        f"gradients differ by {worst['grad/'][0]:.1e} at most ({worst['grad/'][1][5:]}), "
+        f"weights after a step of Adam by {worst['new/'][0]:.1e} ({worst['new/'][1][4:]})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A training step of SAL against a plain implementation")
+    parser.add_argument("--parts", nargs="+", default=["equal", "step"], choices=CHILDREN)
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--snippets", type=int, default=750)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    for hidden in ("--child", "--part", "--out"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.child:
+        print(json.dumps(CHILDREN[args.part](args)))
+        return
+    print(
+        f"H {args.hidden}, D {args.dim}, T {args.snippets}, batch {args.batch}, {args.threads} threads, "
+        f"torch {torch.__version__}"
+    )
+    for part in args.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            out = {which: Path(folder) / f"{which}.safetensors" for which in ("plain", "ours")}
+            plain, ours = (in_child(part, which, out[which]) for which in ("plain", "ours"))
+            if part == "equal":
+                print(
+                    f"equal: loss {ours['loss']:.6f} against {plain['loss']:.6f}; "
+                    + compare(out["plain"], out["ours"])
+                )
+                continue
+        for which, found in (("plain", plain), ("ours", ours)):
+            print(
+                f"step, {which}: {found['wall']:.2f} s, CPU {found['cpu']:.2f} s, "
+                f"peak {found['peak']:.2f} GiB"
+            )
+        print(
+            f"ratio: {plain['wall'] / ours['wall']:.2f} times faster, {plain['cpu'] / ours['cpu']:.2f} times "
+            f"less CPU, {1 - ours['peak'] / plain['peak']:.0%} less memory"
+        )
+
+
+if __name__ == "__main__":
+    main()
