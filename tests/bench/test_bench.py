@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.bench.toy import TINY, toy_dataset
 from weaktal.bench.execute import execute
 from weaktal.bench.plan import Job, Plan
 from weaktal.bench.table import markdown, rows
@@ -18,28 +19,7 @@ from weaktal.core import InputError
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Eight short videos of two classes with features that tell them apart."""
-    rng = np.random.default_rng(0)
-    database = {}
-    for v in range(8):
-        n, label = 32, v % 2
-        x = rng.standard_normal((n, 8)).astype(np.float32)
-        x[8:24, label] += 3
-        (tmp_path / "features").mkdir(exist_ok=True)
-        np.save(tmp_path / f"features/v{v}.npy", x)
-        rate = 1.5625
-        database[f"v{v}"] = {
-            "subset": "train" if v < 4 else "test",
-            "duration": n / rate,
-            "annotations": [{"segment": [8 / rate, 24 / rate], "label": f"class{label}"}],
-        }
-    (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
-    path = tmp_path / "data.yaml"
-    path.write_text("name: toy\nannotations: gt.json\nfeatures: {path: features, rate: 1.5625}\n")
-    return path
-
-
-TINY = {"num_steps": 0, "epochs": 3, "snippets": 16, "heads": 2, "batch_size": 2}
+    return toy_dataset(tmp_path)
 
 
 def plan_file(folder: Path, dataset: Path, **changes: object) -> Path:

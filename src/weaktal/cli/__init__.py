@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "mean average precision of detections under a named protocol",
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
+    "search": "good hyper-parameters on a held-out part of the training set",
     "report": "one HTML page that shows what was found, missed and invented",
 }
 
