@@ -114,6 +114,10 @@ class STCLNetConfig(MethodConfig):
     )
 
 
+# snippets that pass through the trunk at once when exemplars are made; bounds memory
+CHUNK = 10_000
+
+
 # --- network -----------------------------------------------------------------------------------------------
 
 
@@ -215,7 +219,7 @@ class AttentionUnit(nn.Module):
 
         Args:
             own: (N, K, h), K snippets of each of N videos.
-            window: (N, K, h, 3), the other modality at the snippet before, the snippet, and the one after.
+            window: (N, K, 3, h), the other modality at the snippet before, the snippet, and the one after.
             average: (N, h).
             keep_channel, keep_bits: masks (N, h) and (N, K, h) of an earlier pass, or None.
 
@@ -223,7 +227,7 @@ class AttentionUnit(nn.Module):
             (N, K, h).
         """
         conv = self.bit_wise_attn.conv
-        bits = _lrelu(F.linear(window.flatten(2), conv.weight.flatten(1), conv.bias))
+        bits = _lrelu(F.linear(window.flatten(2), conv.weight.transpose(1, 2).flatten(1), conv.bias))
         gate = _kept(self._channel(average), keep_channel)[:, None] * _kept(bits, keep_bits)
         return torch.sigmoid(gate) * own
 
@@ -237,6 +241,19 @@ class Trunk(NamedTuple):
     x: Tensor  # (B, D, T)
     average: Tensor  # (B, D), mean of the input over time
     masks: tuple[Tensor | None, ...]  # channel and bits of RGB, channel and bits of flow, x
+
+
+class Chosen(NamedTuple):
+    """Chosen snippets of exemplar videos, and what of the first pass the second one needs."""
+
+    rows: Tensor  # (N, K)
+    x: Tensor  # (N, K, D), `Trunk.x` there
+    average: Tensor  # (N, D), `Trunk.average`
+    rgb_channel: Tensor | None  # (N, h), and the other masks of `Trunk.masks`, these at `rows`
+    rgb_bits: Tensor | None  # (N, K, h)
+    flow_channel: Tensor | None
+    flow_bits: Tensor | None
+    keep: Tensor | None  # (N, K, D)
 
 
 class Output(NamedTuple):
@@ -377,7 +394,7 @@ class STCLNetwork(nn.Module):
         mixed = a * origin + b * intra + c * inter
         return Output(*(s.transpose(1, 2) for s in (trunk.x, mixed, origin, intra, inter, *attentions)))
 
-    def exemplar_means(self, features: Tensor, label: Tensor) -> Tensor:
+    def exemplar_means(self, snippets: Tensor, label: Tensor, source: Tensor) -> Tensor:
         """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
 
         Which snippets these are has no gradient. So whole videos pass through trunk and classifier without
@@ -386,44 +403,67 @@ class STCLNetwork(nn.Module):
         masks of the first, so values and gradients are those of one pass over everything.
 
         Args:
-            features: (N, S, D).
+            snippets: (N, S) int64, the rows of `source` that make up each video.
             label: (N,), the class that each video stands for.
+            source: (R, D) features.
 
         Returns:
             (N, 2, D): foreground, background.
         """
-        n, size, d = features.shape
-        k = max(1, size // 10)
-        with torch.no_grad():
-            trunk = self.trunk(features.transpose(1, 2))
-            scores = self.classifier(trunk.x)
-            own = suppressed(scores, trunk.attention, 1)[torch.arange(n, device=label.device), label]
-            rows = torch.stack([own, scores[:, -1]], 1).topk(k, dim=2).indices.flatten(1)  # (N, 2k)
-        embedded = (
-            self._embed_rows(features, rows, trunk) if torch.is_grad_enabled() else _pick(trunk.x, rows)
-        )
-        return embedded.reshape(n, 2, k, d).mean(2)
+        device, size = self.clswise_atn_conv.weight.device, snippets.shape[1]
 
-    def _embed_rows(self, features: Tensor, rows: Tensor, trunk: Trunk) -> Tensor:
-        """`Trunk.x` at chosen snippets, with gradients: (N, S, D) and `rows` (N, K) to (N, K, D)."""
-        size, d = features.shape[1:]
-        around = rows[..., None] + torch.arange(-1, 2, device=rows.device)
-        inside = (around >= 0) & (around < size)
-        index = around.clamp(0, size - 1).flatten(1)[..., None].expand(-1, -1, d)
-        window = features.gather(1, index).reshape(*around.shape, d) * inside[..., None]
-        rgb, flow = window.transpose(2, 3).chunk(2, 2)  # (N, K, h, 3)
-        rgb_mean, flow_mean = trunk.average.chunk(2, 1)
-        rgb_channel, rgb_bits, flow_channel, flow_bits, keep = trunk.masks
-        filtered = [
-            unit.filter_rows(own[..., 1], other, mean, channel, None if bits is None else _pick(bits, rows))
-            for unit, own, other, mean, channel, bits in (
-                (self.vAttn, rgb, flow, rgb_mean, rgb_channel, rgb_bits),
-                (self.fAttn, flow, rgb, flow_mean, flow_channel, flow_bits),
-            )
+        def features(rows: Tensor) -> Tensor:
+            taken = source.index_select(0, rows.flatten().to(source.device)).to(device)
+            return taken.reshape(*rows.shape, -1)
+
+        videos = max(1, CHUNK // size)
+        parts = [
+            self._choose(features(snippets[i : i + videos]), label[i : i + videos].to(device))
+            for i in range(0, len(snippets), videos)
         ]
+        columns = zip(*parts, strict=True)
+        chosen = Chosen._make(None if c[0] is None else torch.cat(c) for c in columns)
+        x = chosen.x
+        if torch.is_grad_enabled():
+            around = chosen.rows[..., None] + torch.arange(-1, 2, device=device)
+            inside = (around >= 0) & (around < size)
+            near = snippets.gather(1, around.clamp(0, size - 1).flatten(1).to(snippets.device))
+            x = self._embed(features(near.reshape(around.shape)) * inside[..., None], chosen)
+        return x.reshape(len(x), 2, -1, x.shape[-1]).mean(2)
+
+    @torch.no_grad()
+    def _choose(self, features: Tensor, label: Tensor) -> Chosen:
+        """The top foreground snippets, then the top background snippets, of videos (N, S, D)."""
+        n, size = features.shape[:2]
+        trunk = self.trunk(features.transpose(1, 2))
+        scores = self.classifier(trunk.x)
+        own = suppressed(scores, trunk.attention, 1)[torch.arange(n, device=label.device), label]
+        rows = torch.stack([own, scores[:, -1]], 1).topk(max(1, size // 10), dim=2).indices.flatten(1)
+
+        def at_rows(x: Tensor | None) -> Tensor | None:
+            return None if x is None else _pick(x, rows)
+
+        rgb_channel, rgb_bits, flow_channel, flow_bits, keep = trunk.masks
+        return Chosen(
+            rows,
+            _pick(trunk.x, rows),
+            trunk.average,
+            rgb_channel,
+            at_rows(rgb_bits),
+            flow_channel,
+            at_rows(flow_bits),
+            at_rows(keep),
+        )
+
+    def _embed(self, window: Tensor, chosen: Chosen) -> Tensor:
+        """`Trunk.x` of chosen snippets, (N, K, D), from each with its neighbours, (N, K, 3, D)."""
+        rgb, flow = window.chunk(2, 3)
+        rgb_mean, flow_mean = chosen.average.chunk(2, 1)
+        v = self.vAttn.filter_rows(rgb[:, :, 1], flow, rgb_mean, chosen.rgb_channel, chosen.rgb_bits)
+        f = self.fAttn.filter_rows(flow[:, :, 1], rgb, flow_mean, chosen.flow_channel, chosen.flow_bits)
         fusion = self.fusion.conv
-        x = _lrelu(F.linear(torch.cat(filtered, 2), fusion.weight[..., 0], fusion.bias))
-        return x if keep is None else x * _pick(keep, rows)
+        x = _lrelu(F.linear(torch.cat([v, f], 2), fusion.weight[..., 0], fusion.bias))
+        return _kept(x, chosen.keep)
 
 
 def _pick(x: Tensor, rows: Tensor) -> Tensor:
@@ -665,8 +705,6 @@ class ExemplarBatch(Batch):
 
 # --- the method --------------------------------------------------------------------------------------------
 
-# snippets that pass through the trunk at once when exemplars are made; bounds memory
-CHUNK = 10_000
 # random draws for inference; those of training have the keys (stage, step)
 EXEMPLAR_KEY = 0xE8E
 
@@ -754,17 +792,8 @@ class STCLNet(SnippetMethod):
         """The exemplars of sampled videos, (C, M, S) rows of ``bank.data``: (C + 1, M, D)."""
         classes, m = snippets.shape[:2]
         label = torch.arange(classes, device=snippets.device).repeat_interleave(m)
-        means = by_rows(self._exemplar_means, snippets.flatten(0, 1), label, bank=bank)
+        means = by_rows(self.network.exemplar_means, snippets.flatten(0, 1), label, source=bank.data)
         return class_exemplars(means, classes)
-
-    def _exemplar_means(self, snippets: Tensor, label: Tensor, bank: FeatureBank) -> Tensor:
-        device, videos = self.exemplars.device, max(1, CHUNK // snippets.shape[1])
-        parts = []
-        for i in range(0, len(snippets), videos):
-            rows, of = snippets[i : i + videos], label[i : i + videos]
-            features = bank.data.index_select(0, rows.flatten().to(bank.data.device)).to(device)
-            parts.append(self.network.exemplar_means(features.reshape(*rows.shape, -1), of.to(device)))
-        return torch.cat(parts)
 
     def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
         self.has_exemplars.fill_(False)

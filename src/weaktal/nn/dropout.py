@@ -20,8 +20,9 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
         return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
     count = like.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = bits.view(torch.int16)[:count] >= round(p * 2**16) - 2**15
-    return kept.to(like.dtype).mul_(1 / (1 - p)).view(like.shape)
+    kept = bits.view(torch.int16)[:count].float().ge_(round(p * 2**16) - 2**15).mul_(1 / (1 - p))
+    # laid out in memory like the tensor that it will be multiplied with
+    return kept.to(like.dtype).as_strided(like.shape, torch.empty_like(like, device="meta").stride())
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
