@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
-from weaktal.core import InputError
+from weaktal.core import CoverageWarning, InputError
 
 # command -> one line of help; the module of the same name is imported only when the command is asked for,
 # so that `weaktal evaluate` starts without torch
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    warnings.showwarning = _show_warning
     try:
         return int(args.run(args) or 0)
     except InputError as error:
@@ -59,3 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What is wrong with the user's data as one plain line; other warnings as Python formats them."""
+    if issubclass(category, CoverageWarning):
+        print(f"note: {message}", file=file or sys.stderr)
+    else:
+        print(
+            warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end=""
+        )
