@@ -311,9 +311,9 @@ class ProposalNetwork(nn.Module):
 
 def _per_row(head: nn.Sequential, x: Tensor) -> Tensor:
     """Convolutions of width 1 as linear maps of rows (N, D): the same, and no rows are no error."""
-    first, _, last = head
-    hidden = F.linear(x, first.weight[..., 0], first.bias).relu()
-    return F.linear(hidden, last.weight[..., 0], last.bias)
+    weight_in, bias_in, weight_out, bias_out = head.parameters()
+    hidden = F.linear(x, weight_in[..., 0], bias_in).relu()
+    return F.linear(hidden, weight_out[..., 0], bias_out)
 
 
 # ------------------------------------------------------------------------------------------------ losses

@@ -1,4 +1,4 @@
-"""Methods that re-score the segments of a base locator: train the base, make its proposals, train on them."""
+"""The base locator of a method that re-scores segments: train it, and make its proposals."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lightning_fabric import Fabric
 
 from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.dataset import Dataset
-from weaktal.formats import load_detections, save_detections
+from weaktal.formats import save_detections
 from weaktal.methods import find_method
-from weaktal.methods.protocol import Method, MethodConfig, SnippetMethod
-from weaktal.train.config import recipes, resolve_config
+from weaktal.methods.protocol import MethodConfig, SnippetMethod
+from weaktal.train.config import recipes
 from weaktal.train.data import at_device, inference_bank, training_data
-from weaktal.train.inference import detect_videos, score_videos
+from weaktal.train.inference import score_videos
 from weaktal.train.loop import fit, launch
 from weaktal.train.run import Run, TrainingSettings
 
@@ -110,82 +110,6 @@ def base_proposals(
         save_detections(Detections.concatenate(found, method.classes), path)
     fabric.barrier()
     return path
-
-
-def train_on_base(
-    dataset: Dataset,
-    out: str | Path,
-    *,
-    method: str = "tspnet",
-    config: MethodConfig | None = None,
-    base_config: MethodConfig | None = None,
-    recipe: str | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    resume: bool = False,
-    progress: bool = True,
-) -> tuple[Detections, Detections]:
-    """A base locator and a proposal-level method on top of it, trained and run on the test subset.
-
-    Args:
-        dataset: features, annotations, points.
-        out: run directory; the base locator's is ``base`` in it.
-        method: a method that has a base.
-        config, base_config: their configurations; by default those of `recipe`.
-        recipe: see `recipe_of`.
-        seed: of both.
-        device, resume, progress: see `weaktal.train.fit`.
-
-    Returns:
-        Detections of the base locator, and of the method, in the test subset; each also stands in its run
-        directory as ``detections.json``.
-    """
-    out, training = Path(out), TrainingSettings(device=device)
-    kind: type[Method] = find_method(method)
-    if kind.base is None:
-        raise InputError("this method has no base locator", found=method)
-    fabric = launch(device)
-    base_config = base_config or resolve_config(kind.base, recipe_of(kind.base, recipe))
-    config = config or resolve_config(method, recipe)
-    path = base_proposals(
-        dataset,
-        out / "base",
-        kind.base,
-        base_config,
-        seed=seed,
-        training=training,
-        resume=resume,
-        progress=progress,
-        fabric=fabric,
-    )
-    data = training_data(dataset, kind.supervision, seed=seed)
-    proposals = load_detections(path, data.weak.classes)
-    data = replace(data, proposals=proposals, bank=at_device(data.bank, fabric.device))
-    run = Run.create(
-        out,
-        method,
-        config,
-        dim=data.bank.dim,
-        classes=data.weak.classes,
-        seed=seed,
-        recipe=recipe,
-        data={
-            "path": str(dataset.path.resolve()),
-            "name": dataset.name,
-            "subset": "train",
-            "proposals": str(path.resolve()),
-        },
-        training=training,
-        resume=resume,
-    )
-    trained = run.build()
-    fit(trained, data, out, seed=seed, resume=resume, progress=progress, fabric=fabric)
-    test = at_device(inference_bank(dataset), fabric.device)
-    base = Run.open(out / "base").method("last").to(fabric.device)
-    found = detect_videos(base, test), detect_videos(trained, test, proposals=proposals)
-    for detections, folder in zip(found, (out / "base", out), strict=True):
-        save_detections(detections, folder / "detections.json")
-    return found
 
 
 def recipe_of(base: str, recipe: str | None) -> str | None:
