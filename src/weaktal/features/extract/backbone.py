@@ -102,6 +102,7 @@ class Backbone(Protocol):
 
 BUILT_IN = {
     "motion": "weaktal.features.extract.motion:Motion",
+    "i3d": "weaktal.features.extract.i3d:I3DFeatures",
 }
 
 

@@ -1,0 +1,33 @@
+"""A user's own backbone, as the documentation shows it, and ones that go wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from weaktal.features.extract.backbone import Description, windows
+
+
+class Brightness:
+    """The mean of 4 frames; `sleep` makes it slow, `deadly` kills the process at frames so bright."""
+
+    def __init__(self, sleep: float = 0.0, deadly: float = 1e9, mark: str = "") -> None:
+        self.sleep, self.deadly, self.mark = sleep, deadly, mark
+
+    def describe(self) -> Description:
+        return Description("brightness", fps=10, window=4, stride=4, dims={"rgb": 2})
+
+    def extract(self, frames: Iterator[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for clip in windows(frames, 4, 4):
+            time.sleep(self.sleep)
+            if clip.mean() > self.deadly:
+                os._exit(9)
+            yield {"rgb": np.array([[clip.mean(), clip.std()]], np.float32)}
+
+
+class Liar(Brightness):
+    def extract(self, frames: Iterator[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        yield {"flow": np.zeros((1, 2), np.float32)}

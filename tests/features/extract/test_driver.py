@@ -1,0 +1,181 @@
+"""Many videos: nothing is done twice, nothing half-written counts, no video stops the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+
+from tests.features.extract.media import moving, picture, write_audio_only, write_video
+from weaktal.cli import main
+from weaktal.core import InputError
+from weaktal.features.extract.driver import Job, LocalEngine, extract, extract_video
+from weaktal.features.store import FeatureStore
+
+OWN = str(Path(__file__).parent / "own_backbone.py")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.safetensors"))}
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    return [
+        write_video(folder / f"v{k}.mp4", [picture(k + i) for i in range(8 + 2 * k)], sound=k == 1)
+        for k in range(4)
+    ]
+
+
+def test_features_and_what_is_known_of_them(tmp_path: Path, videos: list[Path]) -> None:
+    report = extract(videos, tmp_path / "out", Job(f"{OWN}:Brightness"), engine=LocalEngine(2))
+    assert [o.state for o in report.outcomes] == ["done"] * 4
+    assert [o.snippets for o in report.outcomes] == [2, 2, 3, 3]
+    store = FeatureStore.open(tmp_path / "out")
+    assert store.names == ("v0", "v1", "v2", "v3")
+    assert store.rate == 2.5
+    np.testing.assert_allclose(store.load("v1")[:, 0], [20 + 8 * 2.5, 20 + 8 * 6.5], atol=2)
+    about = store.about("v1")
+    assert about["backbone"] == "brightness"
+    assert about["source"] == {"file": "v1.mp4", "bytes": videos[1].stat().st_size}
+    assert about["duration"] == 1.0
+    assert store.axis("v1").seconds_at([0, 1]).tolist() == [0, 0.4]
+    rows = json.loads((tmp_path / "out/extraction.json").read_text())
+    assert rows["counts"] == {"done": 4, "kept": 0, "failed": 0}
+
+
+def test_a_finished_video_is_kept_and_a_changed_one_is_not(tmp_path: Path, videos: list[Path]) -> None:
+    out, job = tmp_path / "out", Job(f"{OWN}:Brightness")
+    extract(videos[:3], out, job, engine=LocalEngine(1))
+    stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
+    write_video(videos[0], [picture(k) for k in range(30)])
+    (out / ".v3.safetensors.abc.safetensors").write_bytes(b"half")  # what a killed run leaves
+    report = extract(videos, out, job, engine=LocalEngine(1))
+    assert [o.state for o in report.outcomes] == ["done", "kept", "kept", "done"]
+    assert report.outcomes[1].snippets == 2
+    after = {p.name: p.stat().st_mtime_ns for p in out.glob("*.safetensors")}
+    assert after["v1.safetensors"] == stamps["v1.safetensors"]
+    assert after["v0.safetensors"] != stamps["v0.safetensors"]
+    assert not list(out.glob(".v3*"))
+
+
+def test_features_of_other_settings_are_not_mixed(tmp_path: Path, videos: list[Path]) -> None:
+    extract(videos[:1], tmp_path / "out", Job("motion"), engine=LocalEngine(1))
+    with pytest.raises(InputError, match=r"other settings: found .*window 1\.06"):
+        extract(videos, tmp_path / "out", Job("motion", {"window": 8}))
+    assert set(contents(tmp_path / "out")) == {"v0.safetensors"}
+
+
+def test_bad_videos_are_told_and_the_rest_goes_on(
+    tmp_path: Path, videos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "videos"
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("no video at all " * 50)
+    write_audio_only(folder / "sound.mp4")
+    write_video(folder / "short.mp4", [picture(k) for k in range(3)])
+    write_video(folder / "turned.mp4", [picture(k) for k in range(12)], rotation=90)
+    write_video(folder / "vfr.mkv", [picture(k) for k in range(6)], times=[0, 0.1, 0.5, 0.55, 1.1, 1.2])
+    cut = write_video(folder / "cut.mkv", [moving(k) for k in range(60)])
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    code = main(
+        [
+            "extract",
+            str(folder),
+            "--backbone",
+            f"{OWN}:Brightness",
+            "--out",
+            str(tmp_path / "out"),
+            "--workers",
+            "2",
+        ]
+    )
+    assert code == 2
+    done = {f"v{k}.safetensors" for k in range(4)} | {f"{n}.safetensors" for n in ("turned", "vfr", "cut")}
+    assert set(contents(tmp_path / "out")) == done
+    rows = {r["name"]: r for r in json.loads((tmp_path / "out/extraction.json").read_text())["videos"]}
+    for name, words in (
+        ("empty", "the file is empty"),
+        ("text", "cannot be read as a video"),
+        ("sound", "audio only"),
+        ("short", "shorter than a snippet"),
+    ):
+        assert rows[name]["state"] == "failed"
+        assert words in rows[name]["error"]
+    assert "could not be decoded" in rows["cut"]["warnings"][0] or "breaks off" in rows["cut"]["warnings"][0]
+    assert rows["vfr"]["snippets"] == 3
+    shown = capsys.readouterr()
+    assert "empty.mp4: the file is empty" in shown.err
+    assert "11 videos: 7 done, 0 kept, 4 failed" in shown.out.replace("\n", " ")
+
+
+def test_a_video_that_kills_its_worker_is_given_up_alone(tmp_path: Path, videos: list[Path]) -> None:
+    bad = write_video(tmp_path / "bad.mp4", [np.full((48, 64, 3), 250, np.uint8)] * 8)
+    job = Job(f"{OWN}:Brightness", {"deadly": 240})
+    report = extract([*videos[:2], bad, *videos[2:]], tmp_path / "out", job, engine=LocalEngine(2))
+    assert [o.state for o in report.outcomes] == ["done", "done", "failed", "done", "done"]
+    assert "died 2 times" in str(report.outcomes[2].error)
+
+
+def test_a_backbone_that_breaks_its_word_fails_clearly(tmp_path: Path, videos: list[Path]) -> None:
+    outcome = extract_video(Job(f"{OWN}:Liar"), videos[0], tmp_path / "v0.safetensors")
+    assert outcome.state == "failed"
+    assert "describes the streams" in str(outcome.error)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    paths = [write_video(folder / f"k{i:02}.mp4", [moving(i + j) for j in range(8)]) for i in range(24)]
+    whole = extract(paths, tmp_path / "whole", Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    assert len(whole["done"]) == 24
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "weaktal", "extract", str(folder), "--backbone", f"{OWN}:Brightness"]
+    command += ["--out", str(out), "--workers", "2", "--set", "sleep=0.1"]
+    for kill_at in (3, 9, 15):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and len(list(out.glob("[!.]*.safetensors"))) < kill_at:
+            time.sleep(0.02)
+        assert process.poll() is None, "it ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {p.name: p.stat().st_mtime_ns for p in out.glob("[!.]*.safetensors")}
+    assert 15 <= len(before) < 24
+    assert main(command[3:]) == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    assert {n: (out / n).stat().st_mtime_ns for n in before} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backbone", "motoin"], "did you mean 'motion'"),
+        (["--backbone", "nowhere.py:X"], "no such file"),
+        (["--backbone", f"{OWN}:Dark"], "no such backbone"),
+        (["--set", "colour=1"], "unexpected keyword argument 'colour'"),
+        (["--set", "colour"], "KEY=VALUE"),
+        (["--workers", "0"], "at least 1"),
+        (["--backbone", "i3d"], "I3D needs weights"),
+        (["--backbone", "i3d", "--set", "rgb=none.pt"], "no such file of weights"),
+    ],
+)
+def test_wrong_options_are_refused(
+    tmp_path: Path, videos: list[Path], capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["extract", str(videos[0]), "--out", str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
