@@ -16,7 +16,7 @@ from weaktal.features.extract.motion import Motion
 def scene(
     frames: int, *, flip: bool = False, shift: int = 0, act: slice = slice(0, 0)
 ) -> Iterator[np.ndarray]:
-    """A textured wall; a bright block that swings left and right while it acts, and stands still otherwise."""
+    """A textured wall; a bright block that swings left and right while it acts and stands still otherwise."""
     rng = np.random.default_rng(5)
     wall = rng.integers(60, 120, (96, 128, 1), dtype=np.uint8).repeat(3, 2)
     for k in range(frames):

@@ -96,7 +96,7 @@ def to_bytes(flow: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def flows(frames: Iterator[Image], method: FlowMethod) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
-    """Each frame with the flow to the next one (H, W, 2) as bytes; the last frame has that of the one before."""
+    """Each frame with the flow to the next one (H, W, 2) as bytes; the last frame has the one before's."""
     before: Image | None = None
     flow: NDArray[np.uint8] | None = None
     for frame in frames:

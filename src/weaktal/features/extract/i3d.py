@@ -1,7 +1,7 @@
 """The `i3d` backbone: two-stream Inflated 3D ConvNet, the features that the field is built on.
 
-Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017. The network has the parameter names of the
-public PyTorch weights (``rgb_imagenet.pt``, ``flow_imagenet.pt``), so these load as they are.
+Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017. The network has the parameter names of
+the public PyTorch weights (``rgb_imagenet.pt``, ``flow_imagenet.pt``), so these load as they are.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class I3DFeatures:
             raise InputError(
                 "I3D needs weights",
                 expected="rgb=FILE, flow=FILE or both",
-                hint="get the public rgb_imagenet.pt and flow_imagenet.pt, and pass --set rgb=... --set flow=...",
+                hint="get the public rgb_imagenet.pt and flow_imagenet.pt: --set rgb=... --set flow=...",
             )
         if crop not in ("center", "ten"):
             raise InputError("unknown crop", found=repr(crop), expected="'center' or 'ten'")
@@ -278,7 +278,7 @@ class I3DFeatures:
         )
 
     def extract(self, frames: Iterator[Image]) -> Iterator[Rows]:
-        # decoding, flow and network overlap: each runs in a thread of its own, and all of them release the lock
+        # decoding, flow and network overlap, each in a thread of its own; all of them release the lock
         inputs = prefetch(self._inputs(prefetch(frames, 2 * self.window)), 2 * self.window)
         pending: list[dict[str, NDArray[np.uint8]]] = []
         clips: list[dict[str, NDArray[np.uint8]]] = []
@@ -313,9 +313,9 @@ class I3DFeatures:
             per_snippet = len(views) // len(clips)
             rows = []
             for k in range(0, len(views), max(1, self.batch)):
-                x = torch.from_numpy(np.stack(views[k : k + self.batch])).to(self.device)
+                inputs = torch.from_numpy(np.stack(views[k : k + self.batch])).to(self.device)
                 with autocast(self.device, self.precision):
-                    rows.append(network.features(x).float().mean((2, 3, 4)).cpu())
+                    rows.append(network.features(inputs).float().mean((2, 3, 4)).cpu())
             joined = torch.cat(rows).reshape(len(clips), per_snippet, -1).mean(1)
             out[stream] = joined.numpy()
         return out
