@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.methods import tiny
 from weaktal.cli import main
 from weaktal.core import Annotations, CoverageWarning, Instances, Video
 from weaktal.features.bank import FeatureBank
@@ -19,7 +20,6 @@ from weaktal.methods.lac import LAC, LACConfig
 from weaktal.methods.protocol import TrainingData
 from weaktal.methods.tspnet import TSPNet, TSPNetConfig
 from weaktal.train import Run, fit, recipes, resolve_config
-from weaktal.train.inference import score_videos
 
 REAL = Path(__file__).parents[3] / "shared/data"
 RATE, DIM = 25 / 16, 4
@@ -62,9 +62,8 @@ def test_the_clicks_of_four_people_load_and_train(
     assert {bank.names[i] for i in lac.pairs[:, 0]} <= clicked
     assert len({bank.names[i] for i in lac.pairs[:, 0]}) > 0.9 * len(clicked)
 
-    proposals = lac.proposals(score_videos(lac, bank))
-    data = TrainingData(bank, data.weak, proposals=proposals)
-    config = TSPNetConfig(steps=3, batch_size=4, update_every=2, update_threshold=0.4, max_proposals=50)
+    data = TrainingData(bank, data.weak, proposals=tiny.proposals(bank, data.weak))
+    config = TSPNetConfig(steps=3, batch_size=4, update_every=2, update_threshold=0.4)
     tspnet = TSPNet(config, dim=DIM, classes=annotations.classes)
     fit(tspnet, data, tmp_path / "tspnet", device="cpu", progress=False)
     losses = [json.loads(line) for line in (tmp_path / "tspnet/log.jsonl").read_text().splitlines()]
