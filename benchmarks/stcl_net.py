@@ -11,6 +11,8 @@ equal      loss and gradients of one step, both ways; without dropout, so that t
 step       time and peak memory of a step at published size: draw, forward, backward, Adam; with dropout
 inference  210 videos with exemplars from the cache, and with exemplars drawn for every video; measured on
            `--cached-videos` and `--drawn-videos` of them and scaled to 210
+draws      `--parts draws --run RUN --data DATA.yaml`: how a trained run scores with its stored exemplars and
+           with exemplars drawn for every test video (protocol wtalc)
 """
 
 from __future__ import annotations
@@ -32,10 +34,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from weaktal.core import WeakLabels, WeakVideo
+from weaktal.dataset import Dataset
+from weaktal.evaluate import classification_map, evaluate
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData, whole_videos
 from weaktal.methods.stcl_net import ExemplarBatch, Output, STCLNet, STCLNetConfig, STCLNetwork, losses
 from weaktal.nn.dropout import Dropout
+from weaktal.train import Run, inference_bank, training_data
+from weaktal.train.inference import score_videos, whole_batches
 
 TEST_VIDEOS = 210
 CLASSES = 20
@@ -304,6 +310,35 @@ def child_inference(args: argparse.Namespace) -> dict[str, float]:
     return {"seconds": seconds, "cpu": cpu, "making the cache": made}
 
 
+def draws(run: Path, description: Path) -> None:
+    """mAP with stored exemplars and with exemplars for every video, and how far scores move."""
+    dataset = Dataset.load(description)
+    opened = Run.open(run)
+    training, bank = training_data(dataset, "video", seed=opened.config.seed), inference_bank(dataset)
+    found = {}
+    for name in ("cached", "per_video"):
+        method = opened.method()
+        assert isinstance(method, STCLNet)
+        method.config = method.config.model_copy(update={"exemplars": name})
+        method.use_training_data(training)
+        found[name] = score_videos(method, bank)
+        result = evaluate(method.localize(found[name]), dataset.subset("test"), "wtalc")
+        shown = ", ".join(f"{100 * x:.2f}" for x in result.mean_ap)
+        labels = np.zeros((len(bank), len(method.classes)))
+        for row, video in zip(labels, bank.names, strict=True):
+            row[list(dataset.subset("test").video(video).labels)] = 1
+        classified = np.concatenate([method.classify(b).numpy()[:, :-1] for b in whole_batches(method, bank)])
+        order = [bank.names.index(n) for b in whole_batches(method, bank) for n in b.names]
+        score = 100 * classification_map(classified, labels[order])
+        print(
+            f"{name}: average mAP {100 * result.average:.3f} ({shown}); video classification mAP {score:.2f}"
+        )
+    pairs = list(zip(found["cached"], found["per_video"], strict=True))
+    for what, column in (("activation", "cas"), ("class score", "video_scores"), ("attention", "foreground")):
+        worst = max(float(np.abs(getattr(a, column) - getattr(b, column)).max()) for a, b in pairs)
+        print(f"largest difference of {what}: {worst:.2g}")
+
+
 CHILDREN = {"equal": child_equal, "step": child_step, "inference": child_inference}
 
 
@@ -316,7 +351,9 @@ def in_child(part: str, which: str, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="STCL-Net against plain implementations")
-    parser.add_argument("--parts", nargs="+", default=["equal", "step", "inference"], choices=CHILDREN)
+    parser.add_argument(
+        "--parts", nargs="+", default=["equal", "step", "inference"], choices=[*CHILDREN, "draws"]
+    )
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--snippets", type=int, default=500)
     parser.add_argument("--batch", type=int, default=10)
@@ -325,6 +362,8 @@ def main() -> None:
     parser.add_argument("--cached-videos", type=int, default=20)
     parser.add_argument("--drawn-videos", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--run", type=Path, help="for `draws`")
+    parser.add_argument("--data", type=Path, help="for `draws`")
     for hidden in ("--child", "--part", "--out"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -336,6 +375,9 @@ def main() -> None:
         return
     size = f"D {args.dim}, batch {args.batch}, T {args.snippets}, {CLASSES} classes, {args.threads} threads"
     for part in args.parts:
+        if part == "draws":
+            draws(args.run, args.data)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             out = {which: Path(folder) / f"{which}.safetensors" for which in ("plain", "ours")}
             plain, ours = (in_child(part, which, out[which]) for which in ("plain", "ours"))
