@@ -5,8 +5,8 @@ usage: python benchmarks/sal.py [--parts equal step] [--hidden 512] [--dim 2048]
 The plain step does what the published one does, operation by operation: the mixed videos go through the
 actionness convolutions of their own, the enriched embedding is built snippet by snippet as an outer product,
 snippets are drawn one at a time, and `torch.optim.Adam` with its default settings updates the weights.
-Every measurement runs in a process of its own, whose peak resident memory is printed (weights, Adam state
-and libraries included).
+Each way is measured in a process of its own, whose peak resident memory is printed (weights, Adam state and
+libraries included).
 
 equal  loss, gradients and the weights after one step of Adam, both ways; without dropout, so that they can
        be compared
@@ -22,15 +22,11 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from weaktal.core import WeakLabels, WeakVideo
@@ -164,9 +160,9 @@ def plain_draw(data: TrainingData, step: int, batch: int, size: int) -> tuple[Te
 # -- measuring ----------------------------------------------------------------------------------------------
 
 
-def build(args: argparse.Namespace, dropout: float) -> SAL | Plain:
+def build(args: argparse.Namespace, plain: bool, dropout: float) -> SAL | Plain:
     torch.manual_seed(0)
-    if args.child == "plain":
+    if plain:
         return Plain(args.dim, args.hidden, dropout).train()
     config = SALConfig(hidden=args.hidden, segments=args.snippets, batch_size=args.batch, dropout=dropout)
     return SAL(config, dim=args.dim, classes=tuple(map(str, range(CLASSES)))).train()
@@ -178,44 +174,47 @@ def optimizer_of(net: SAL | Plain) -> torch.optim.Optimizer:
     return torch.optim.Adam(net.parameters(), lr=1e-4, weight_decay=5e-4)
 
 
-def child_equal(args: argparse.Namespace) -> dict[str, Any]:
-    """Loss, gradients and new weights of one step; the weights come from a file, so that they are equal."""
-    net = build(args, 0.0)
-    names = [n for n, _ in net.named_parameters()]
-    start = Path(args.out).with_name("start.safetensors")
-    if isinstance(net, Plain):
-        save_file({n: p.detach() for n, p in net.named_parameters()}, start)
-    else:
-        net.load_state_dict({**dict(net.named_buffers()), **load_file(start)})
+def difference(ours: Tensor, plain: Tensor) -> float:
+    return float((ours - plain).norm() / plain.norm().clamp(min=1e-30))
+
+
+def equal(args: argparse.Namespace) -> str:
+    """Loss, gradients and new weights of one step from equal weights, both ways."""
+    plain, ours = Plain(args.dim, args.hidden, 0.0), build(args, False, 0.0)
+    assert isinstance(ours, SAL)
+    ours.load_state_dict({**dict(ours.named_buffers()), **plain.state_dict()})
     x, labels = plain_draw(make_data(args.dim), 0, args.batch, args.snippets)
-    optimizer = optimizer_of(net)
-    if isinstance(net, SAL):
-        loss = net.losses(net(x, extras=True), labels)["total"]
-    else:
-        loss = plain_loss(net, x, labels)
+    first, second = optimizer_of(plain), optimizer_of(ours)
+    loss, our_loss = plain_loss(plain, x, labels), ours.losses(ours(x, extras=True), labels)["total"]
     loss.backward()
-    if isinstance(net, SAL):
-        # the factors of the gradient, multiplied out for the comparison
-        ((gradient, inputs),) = net.fc1.factors
-        grads = {n: p.grad if p.grad is not None else gradient.T @ inputs for n, p in net.named_parameters()}
-    else:
-        grads = {n: p.grad for n, p in net.named_parameters()}
-    optimizer.step()
-    after = {f"new/{n}": p.detach() for n, p in net.named_parameters()}
-    save_file({**{f"grad/{n}": grads[n].contiguous() for n in names}, **after}, args.out)
-    return {"loss": loss.item()}
+    our_loss.backward()
+    ((gradient, inputs),) = ours.fc1.factors  # multiplied out for the comparison
+    expected = dict(plain.named_parameters())
+    grads = {
+        n: difference(p.grad if p.grad is not None else gradient.T @ inputs, expected[n].grad)
+        for n, p in ours.named_parameters()
+    }
+    first.step()
+    second.step()
+    weights = {n: difference(p.detach(), expected[n].detach()) for n, p in ours.named_parameters()}
+    worst, moved = max(grads, key=grads.__getitem__), max(weights, key=weights.__getitem__)
+    return (
+        f"equal: loss {our_loss.item():.6f} against {loss.item():.6f}; gradients differ by "
+        f"{grads[worst]:.1e} at most ({worst}; fc1.weight by {grads['fc1.weight']:.1e}), weights "
+        f"after a step of Adam by {weights[moved]:.1e} ({moved})"
+    )
 
 
-def child_step(args: argparse.Namespace) -> dict[str, Any]:
-    data, net = make_data(args.dim), build(args, 0.5)
+def step(args: argparse.Namespace) -> dict[str, float]:
+    data, net = make_data(args.dim), build(args, args.child == "plain", 0.5)
     optimizer = optimizer_of(net)
-    wall, cpu, peak = [], [], 0.0
-    for step in range(args.steps + 1):
+    wall, cpu = [], []
+    for i in range(args.steps + 1):
         begin, used = time.perf_counter(), time.process_time()
         if isinstance(net, SAL):
-            loss = net.training_step(net.draw(0, step, data))["total"]
+            loss = net.training_step(net.draw(0, i, data))["total"]
         else:
-            loss = plain_loss(net, *plain_draw(data, step, args.batch, args.snippets))
+            loss = plain_loss(net, *plain_draw(data, i, args.batch, args.snippets))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -225,61 +224,36 @@ def child_step(args: argparse.Namespace) -> dict[str, Any]:
     return {"wall": statistics.median(wall[1:]), "cpu": statistics.median(cpu[1:]), "peak": peak}
 
 
-CHILDREN = {"equal": child_equal, "step": child_step}
-
-
-def in_child(part: str, which: str, out: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--child", which, "--part", part, "--out", str(out)]
+def in_child(which: str) -> dict[str, float]:
+    command = [sys.executable, __file__, *sys.argv[1:], "--child", which]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def compare(plain: Path, ours: Path) -> str:
-    a, b = load_file(ours), load_file(plain)
-    assert a.keys() == b.keys()
-    worst = {
-        kind: max(
-            (float((a[n] - b[n]).norm() / b[n].norm().clamp(min=1e-30)), n) for n in b if n.startswith(kind)
-        )
-        for kind in ("grad/", "new/")
-    }
-    return (
-        f"gradients differ by {worst['grad/'][0]:.1e} at most ({worst['grad/'][1][5:]}), "
-        f"weights after a step of Adam by {worst['new/'][0]:.1e} ({worst['new/'][1][4:]})"
-    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of SAL against a plain implementation")
-    parser.add_argument("--parts", nargs="+", default=["equal", "step"], choices=CHILDREN)
+    parser.add_argument("--parts", nargs="+", default=["equal", "step"], choices=["equal", "step"])
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--snippets", type=int, default=750)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
-    for hidden in ("--child", "--part", "--out"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.child:
-        print(json.dumps(CHILDREN[args.part](args)))
+        print(json.dumps(step(args)))
         return
     print(
         f"H {args.hidden}, D {args.dim}, T {args.snippets}, batch {args.batch}, {args.threads} threads, "
         f"torch {torch.__version__}"
     )
-    for part in args.parts:
-        with tempfile.TemporaryDirectory() as folder:
-            out = {which: Path(folder) / f"{which}.safetensors" for which in ("plain", "ours")}
-            plain, ours = (in_child(part, which, out[which]) for which in ("plain", "ours"))
-            if part == "equal":
-                print(
-                    f"equal: loss {ours['loss']:.6f} against {plain['loss']:.6f}; "
-                    + compare(out["plain"], out["ours"])
-                )
-                continue
+    if "equal" in args.parts:
+        print(equal(args))
+    if "step" in args.parts:
+        plain, ours = in_child("plain"), in_child("ours")
         for which, found in (("plain", plain), ("ours", ours)):
             print(
                 f"step, {which}: {found['wall']:.2f} s, CPU {found['cpu']:.2f} s, "
