@@ -5,7 +5,7 @@ VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types format clean env
+.PHONY: demo test soak lint types format clean env
 
 env: $(VENV)/.ready
 
@@ -20,6 +20,10 @@ demo: env
 
 test: env lint types
 	$(BIN)/python -m pytest -n auto
+
+# every method, killed 20 times at random moments and resumed to the same bits
+soak: env
+	WEAKTAL_KILLS=20 $(BIN)/python -m pytest -n auto tests/methods/test_contract.py -k killed
 
 lint: env
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import fields, replace
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -73,3 +74,37 @@ def in_double(batch: Batch) -> Batch:
     found = {f.name: getattr(batch, f.name) for f in fields(batch)}
     single = {k: v for k, v in found.items() if isinstance(v, torch.Tensor) and v.dtype == torch.float32}
     return replace(batch, **{k: v.double() for k, v in single.items()})
+
+
+def train_in_job(out: Path, environment: dict[str, str], seconds: float) -> None:
+    """One process of a job that trains the test method, a checkpoint after every step."""
+    from weaktal.nn.parallel import world_size
+    from weaktal.train import loop
+
+    torch.set_num_threads(1)
+    os.environ |= environment
+    loop.MOST_PENDING = 1
+    method = tiny.build("linear_mil")
+    draw = method.draw
+
+    def slow(stage: int, step: int, data: TrainingData) -> Batch:
+        time.sleep(seconds)
+        with (out / "sizes.txt").open("a") as file:
+            file.write(f"{world_size()}\n")
+        return draw(stage, step, data)
+
+    method.draw = slow  # type: ignore[method-assign]
+    out.mkdir(exist_ok=True)
+    try:
+        fit(
+            method,
+            tiny.data("linear_mil"),
+            out,
+            resume=True,
+            device="cpu",
+            progress=False,
+            checkpoint_steps=1,
+        )
+    except loop.ProcessLostError as error:
+        (out / f"error{environment['RANK']}.txt").write_text(str(error))
+        os._exit(1)

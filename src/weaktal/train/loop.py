@@ -84,8 +84,7 @@ def launch(device: str = "auto", precision: str = "32-true", loggers: Sequence[A
         InputError: no such device or precision.
     """
     kind, _, index = device.partition(":")
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", "1")))
-    everyone = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", str(local))))
+    everyone, local = job_size()
     several = everyone > 1
     try:
         return Fabric(
@@ -100,6 +99,17 @@ def launch(device: str = "auto", precision: str = "32-true", loggers: Sequence[A
         raise InputError(
             "cannot train on this device with this precision", found=f"{device}, {precision}: {error}"
         ) from error
+
+
+def job_size() -> tuple[int, int]:
+    """Processes of this job, and of them on this machine: from torchrun's environment or srun's."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    # set by srun for its tasks; a plain command in a batch script or a shell of Slurm is one process
+    if "SLURM_STEP_NUM_TASKS" in os.environ and "SLURM_PROCID" in os.environ:
+        tasks, nodes = (int(os.environ[f"SLURM_STEP_NUM_{x}"]) for x in ("TASKS", "NODES"))
+        return tasks, tasks // nodes
+    return 1, 1
 
 
 def seed_torch(seed: int, *key: int) -> None:
