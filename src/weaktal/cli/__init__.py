@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "data": "inspect or convert annotations, detections and features",
     "train": "train a method on a data set",
     "localize": "detections of a trained run",
+    "predict": "segments of your own videos, by a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from weaktal.core import InputError
+
+if TYPE_CHECKING:
+    from weaktal.features.extract.driver import Job, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         default="motion",
-        help="motion (default, needs no weights), ..., or your own: file.py:NAME",
+        help="motion (default, needs no weights), i3d, or your own: file.py:NAME",
     )
     parser.add_argument(
         "--set",
@@ -43,16 +47,34 @@ def options(pairs: list[str]) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Table
 
-    from weaktal.features.extract.driver import Job, LocalEngine, Outcome, extract
+    from weaktal.features.extract.driver import Job
     from weaktal.features.extract.videos import find_videos
 
-    if args.workers is not None and args.workers < 1:
-        raise InputError("--workers is at least 1", found=args.workers)
-    videos = find_videos(args.videos)
-    console = Console()
+    job = Job(args.backbone, options(args.set))
+    report = extraction(find_videos(args.videos), args.out, job, workers=args.workers)
+    shown = report.outcomes if len(report.outcomes) <= 40 else report["failed"]
+    if shown:
+        table = Table("video", "", "seconds", "snippets", "remarks")
+        for o in shown:
+            remarks = o.error or "; ".join(o.warnings)
+            table.add_row(o.name, o.state, f"{o.seconds:.2f}", str(o.snippets), remarks)
+        Console().print(table)
+    counts = ", ".join(f"{len(report[s])} {s}" for s in ("done", "kept", "failed"))
+    print(f"{len(report.outcomes)} videos: {counts}; report in {args.out / 'extraction.json'}")
+    return 2 if report["failed"] else 0
+
+
+def extraction(videos: Sequence[Path], out: Path, job: Job, *, workers: int | None = None) -> Report:
+    """Extract with a progress bar on stderr; bad videos are told there as they turn up."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from weaktal.features.extract.driver import LocalEngine, Outcome, extract
+
+    if workers is not None and workers < 1:
+        raise InputError("--workers is at least 1", found=workers)
     seconds = 0.0
     with Progress(
         TextColumn("extract"),
@@ -74,20 +96,4 @@ def run(args: argparse.Namespace) -> int:
             for warning in outcome.warnings if outcome.state == "done" else ():
                 bar.console.print(f"{outcome.source}: {warning}", style="yellow", soft_wrap=True)
 
-        report = extract(
-            videos,
-            args.out,
-            Job(args.backbone, options(args.set)),
-            engine=LocalEngine(args.workers),
-            progress=progress,
-        )
-    if len(report.outcomes) <= 40 or report["failed"]:
-        shown = report.outcomes if len(report.outcomes) <= 40 else report["failed"]
-        table = Table("video", "", "seconds", "snippets", "remarks")
-        for o in shown:
-            remarks = o.error or "; ".join(o.warnings)
-            table.add_row(o.name, o.state, f"{o.seconds:.2f}", str(o.snippets), remarks)
-        console.print(table)
-    counts = ", ".join(f"{len(report[s])} {s}" for s in ("done", "kept", "failed"))
-    console.print(f"{len(report.outcomes)} videos: {counts}; report in {args.out / 'extraction.json'}")
-    return 2 if report["failed"] else 0
+        return extract(videos, out, job, engine=LocalEngine(workers), progress=progress)

@@ -28,6 +28,7 @@ subsets: {train: train, test: test}
 points: points.txt
 features: {path: features}
 videos: videos
+videos: videos
 protocol: activitynet
 """
 

@@ -108,6 +108,12 @@ def stream_features(
         yield {name: np.asarray(rows[name], np.float32) for name in about.dims}
 
 
+def describe(job: Job) -> dict[str, Any]:
+    """What the features of a job are, as it is written beside them: widths of the streams in "dims"."""
+    about = job.build().describe()
+    return {**about.header(), "dims": dict(about.dims)}
+
+
 def extract_video(job: Job, video: Path, target: Path) -> Outcome:
     """Features of one video to one file, whole or not at all; a bad video gives a failed `Outcome`."""
     began = time.perf_counter()
@@ -132,6 +138,7 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
             target,
             features,
             **header,
+            extractor={"name": job.backbone, "options": dict(job.options)},
             source={"file": video.name, "bytes": video.stat().st_size},
             source_hash=source_hash(video),
             duration=round(reader.seconds, 6),
