@@ -1,0 +1,91 @@
+"""From a rendered video to segments in every format, through the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+
+from weaktal.cli import main
+from weaktal.demo import render
+from weaktal.formats import load_detections
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny demo, its features, and a run that is hardly trained."""
+    folder = tmp_path_factory.mktemp("predict")
+    render(folder, train=4, test=2, seconds=(12.0, 16.0), size=(80, 60), fps=15, workers=2)
+    run = folder / "run"
+    data, out = folder / "demo.yaml", folder / "features"
+    few = ["--set", "epochs=4", "--set", "class_threshold=0.0"]
+    for words in (
+        ["extract", folder / "videos", "--out", out, "--workers", "2"],
+        ["train", "asm_loc", "--data", data, "--recipe", "demo", *few, "--out", run],
+        ["localize", run],
+    ):
+        assert main([str(w) for w in words]) == 0
+    return folder
+
+
+def predict(folder: Path, out: Path, *words: str) -> int:
+    videos = [str(folder / f"videos/demo_test_00{k}.mp4") for k in range(2)]
+    return main(["predict", str(folder / "run"), *videos, "--out", str(out), "--workers", "2", *words])
+
+
+def test_segments_in_every_format(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(trained, tmp_path) == 0
+    found = load_detections(tmp_path / "detections.json")
+    localized = load_detections(trained / "run/detections.json")
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.label, localized.label)  # the same features, the same network
+    np.testing.assert_allclose(found.start, localized.start, atol=1e-4)
+    np.testing.assert_allclose(found.score, localized.score, atol=1e-4)
+    assert len(load_detections(tmp_path / "detections.csv")) == len(found)
+    text = (tmp_path / "segments/demo_test_000.srt").read_text()
+    assert " --> " in text
+    assert (tmp_path / "segments/demo_test_000.vtt").read_text().startswith("WEBVTT\n\n00:")
+    assert "* FROM CLIP NAME: demo_test_000.mp4" in (tmp_path / "segments/demo_test_000.edl").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "demo_test_001" in page
+    assert "<polyline" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "demo_test_000: " in capsys.readouterr().out
+
+
+def test_pieces_give_the_same_segments(trained: Path, tmp_path: Path) -> None:
+    assert predict(trained, tmp_path / "whole") == 0
+    assert predict(trained, tmp_path / "pieces", "--chunk", "8") == 0
+    whole, pieces = (load_detections(tmp_path / f"{n}/detections.json") for n in ("whole", "pieces"))
+    assert len(whole) == len(pieces)
+    for column in ("video", "label"):
+        np.testing.assert_array_equal(getattr(whole, column), getattr(pieces, column))
+    for column in ("start", "end", "score"):
+        np.testing.assert_allclose(getattr(whole, column), getattr(pieces, column), atol=1e-4)
+
+
+def test_other_features_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(trained, tmp_path / "out", "--set", "stride=8") == 2
+    assert "rate 1.875, trained on 3.75" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert predict(trained, tmp_path / "out", "--chunk", "0") == 2
+    assert "at least 2 snippets" in capsys.readouterr().err
+
+
+def test_bad_videos_do_not_stop_the_others(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    good = trained / "videos/demo_test_000.mp4"
+    words = ["predict", str(trained / "run"), str(bad), str(good), "--out", str(tmp_path / "out")]
+    assert main([*words, "--workers", "1"]) == 2
+    assert "bad.mp4: cannot be read as a video" in capsys.readouterr().err
+    assert set(json.loads((tmp_path / "out/detections.json").read_text())["results"]) == {"demo_test_000"}
