@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.methods import tiny
+from weaktal.cli import main
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.asm_loc import (
@@ -30,6 +32,7 @@ from weaktal.methods.asm_loc import (
     video_losses,
 )
 from weaktal.methods.protocol import whole_videos
+from weaktal.train import Run
 from weaktal.train.config import resolve_config
 from weaktal.train.loop import fit
 
@@ -466,8 +469,11 @@ def test_official_weights_of_one_network() -> None:
     full = ASMLoc.from_published(official(1), heads=2, classes=CLASSES)
     assert isinstance(full.networks[1], RefinementNetwork)
     bank = FeatureBank.of(["a"], [np.ones((9, 16), np.float32)], RATE)
-    with pytest.raises(InputError, match="alone"):
-        full.eval().score(whole_videos(bank, np.array([0]), torch.zeros(1, 3)))
+    again = ASMLoc(full.config, dim=16, classes=CLASSES)
+    again.load_training_state(full.training_state())
+    for made in (full, again):
+        with pytest.raises(InputError, match="alone"):
+            made.eval().score(whole_videos(bank, np.array([0]), torch.zeros(1, 3)))
 
 
 def test_official_checkpoints_of_all_steps() -> None:
@@ -484,6 +490,22 @@ def test_official_checkpoints_of_all_steps() -> None:
         ASMLoc.from_published_folder(files, heads=2)
     with pytest.raises(InputError, match="step0"):
         ASMLoc.from_published_folder({})
+
+
+def test_a_folder_of_checkpoints_becomes_a_run(tmp_path: Path) -> None:
+    for step in range(3):
+        checkpoint = {"epoch": 7, "model_state_dict": official(step), "best_test_mAP": 0.5}
+        torch.save(checkpoint, tmp_path / f"model_step{step}_last_epoch.pth")
+    settings = ["--set", "heads=2", "--set", "snippets=20"]
+    assert main(["convert-checkpoint", "asm_loc", str(tmp_path), str(tmp_path / "run"), *settings]) == 0
+    made = Run.open(tmp_path / "run").method()
+    assert isinstance(made, ASMLoc)
+    for step, network in enumerate(made.networks):
+        for key, value in official(step).items():
+            assert_array_equal(network.state_dict()[key], value, err_msg=key)
+    (tmp_path / "model_step1_last_epoch.pth").unlink()
+    assert main(["convert-checkpoint", "asm_loc", str(tmp_path), str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

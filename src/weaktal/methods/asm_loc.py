@@ -826,6 +826,7 @@ class ASMLoc(SnippetMethod):
         columns = ("video", "start", "end", "label", "score")
         return {
             "stage": self.stage,
+            "missing": list(self.missing),
             "pseudo": [
                 {"names": list(p.names), **{c: torch.from_numpy(getattr(p, c)) for c in columns}}
                 for p in self.pseudo
@@ -833,7 +834,7 @@ class ASMLoc(SnippetMethod):
         }
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        self.stage, self._refinement = state["stage"], None
+        self.stage, self.missing, self._refinement = state["stage"], tuple(state["missing"]), None
         self.pseudo = [
             Detections(
                 tuple(p["names"]),
@@ -923,7 +924,11 @@ class ASMLoc(SnippetMethod):
         steps = 1 if lone else len(plain) - 1
         if config.setdefault("num_steps", steps) != steps:
             raise InputError(
-                "the number of steps does not fit the checkpoints", found=config["num_steps"], expected=steps
+                "the number of steps does not fit the checkpoints",
+                field="num_steps",
+                found=config["num_steps"],
+                expected=steps,
+                hint=f"set num_steps={steps}, or give the folder with the checkpoints of all steps",
             )
         # the ActivityNet networks have a dropout layer before the convolution
         config.setdefault("input_dropout", "feature_embedding.1.weight" in first)
