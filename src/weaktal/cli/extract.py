@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         default="motion",
-        help="motion (default, needs no weights), i3d, or your own: file.py:NAME",
+        help="motion (default, no weights), i3d, videomae, clip, transformers, timm, or file.py:NAME",
     )
     parser.add_argument(
         "--set",

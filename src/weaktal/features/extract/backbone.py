@@ -103,6 +103,10 @@ class Backbone(Protocol):
 BUILT_IN = {
     "motion": "weaktal.features.extract.motion:Motion",
     "i3d": "weaktal.features.extract.i3d:I3DFeatures",
+    "videomae": "weaktal.features.extract.hub:videomae",
+    "clip": "weaktal.features.extract.hub:clip",
+    "transformers": "weaktal.features.extract.hub:transformers_features",
+    "timm": "weaktal.features.extract.hub:timm_features",
 }
 
 
@@ -130,17 +134,24 @@ def load_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbo
     except AttributeError:
         raise InputError("no such backbone in this module", file=module_name, found=repr(attribute)) from None
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"the backbone {name!r} needs a package that is not installed",
-            found=f"no module {error.name!r}",
-            hint="pip install 'weaktal[video]'" if name in BUILT_IN else None,
-        ) from None
+        raise _missing(name, error) from None
     try:
         return factory(**(options or {}))
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from None
     except TypeError as error:
         if "argument" not in str(error):
             raise
         raise InputError(f"options of the backbone {name!r}: {error}") from None
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> InputError:
+    extra = "video" if name in ("motion", "i3d") else "backbones"
+    return InputError(
+        f"the backbone {name!r} needs a package that is not installed",
+        found=f"no module {error.name!r}",
+        hint=f"pip install 'weaktal[{extra}]'" if name in BUILT_IN else None,
+    )
 
 
 def _module(name: str) -> Any:
