@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 from tests.parity.compare import close, ragged, same_rows
-from weaktal.core import TimeAxis
+from weaktal.core import Annotations, Detections, Instances, TimeAxis, Video
+from weaktal.evaluate import evaluate, get_protocol, touches_ignored
+from weaktal.features.sampling import uniform_rows
 from weaktal.localize.nms import nms
 from weaktal.methods.issf import (
     ISSF,
@@ -190,6 +193,25 @@ def train_run(data: Data, path: Path) -> None:
         close(parameter, data[f"w_final/{name}"], rtol=1e-3)
 
 
+def annotations_of(data: Data, classes: tuple[str, ...], names: list[str]) -> Annotations:
+    """The ground truth and the ambiguous intervals of an inference file."""
+    counts = np.cumsum(data["gt_segments_len"])[:-1]
+    truth = zip(ragged(data, "gt_segments"), np.split(data["gt_labels"], counts), strict=True)
+    ambiguous = [str(v) for v in data["amb_video"]]
+    return Annotations.of(
+        classes,
+        [
+            Video(
+                name,
+                duration=1000.0,
+                instances=Instances(segments[:, 0], segments[:, 1], labels.astype(np.int64)),
+                ignored=data["amb_seg"][[a == name for a in ambiguous]],
+            )
+            for name, (segments, labels) in zip(names, truth, strict=True)
+        ],
+    )
+
+
 def inference(data: Data, path: Path) -> None:
     classes = data["vid_pred"].shape[1] - 1
     method = ISSF(
@@ -223,6 +245,32 @@ def inference(data: Data, path: Path) -> None:
     assert call == len(before)
     for mine, theirs in zip(found, ragged(data, "proposals_no_filter"), strict=True):
         same_rows(np.array(mine).reshape(-1, 4), theirs)
+
+    names = [str(n) for n in data["video_names"]]
+    annotations = annotations_of(data, method.classes, names)
+    rows = np.concatenate([np.array(f).reshape(-1, 4) for f in found])
+    label = np.repeat(np.arange(classes), [len(f) for f in found])
+    detections = Detections(
+        tuple(names),
+        method.classes,
+        rows[:, 0],
+        rows[:, 1] * 16 / 25,
+        rows[:, 2] * 16 / 25,
+        label,
+        rows[:, 3],
+    )
+    kept = detections[~touches_ignored(detections, annotations, snap=1e-6)]
+    for c, theirs in enumerate(ragged(data, "proposals")):
+        of_class = kept[kept.label == c]
+        mine = np.stack([of_class.video, of_class.start * 25 / 16, of_class.end * 25 / 16, of_class.score], 1)
+        same_rows(mine, theirs)
+
+    for (size, wanted), index in zip(data["uniform_args"], ragged(data, "uniform_idx"), strict=True):
+        np.testing.assert_array_equal(uniform_rows(np.array([size]), int(wanted))[0], index)
+
+    protocol = replace(get_protocol("integer-grid").published(), ignore=False, snap=1e-6)
+    result = evaluate(detections, annotations, protocol)
+    np.testing.assert_allclose(100 * result.mean_ap, data["map_01_07"], rtol=1e-6, atol=1e-6)
 
 
 CHECKS = {
