@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weaktal.localize.boundary_adaptation import adapt_boundaries, pairwise_iou
+from weaktal.localize.boundary_adaptation import adapt_boundaries
 
 
 def iou(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -68,13 +67,3 @@ def test_means_stay_between_the_borders_they_are_made_of() -> None:
 def test_a_segment_alone_stays_and_one_without_length_goes_to_zero() -> None:
     start, end = adapt_boundaries([2.0, 5.0], [4.0, 5.0], [0.5, 0.9], 0.4)
     assert (start.tolist(), end.tolist()) == ([2.0, 0.0], [4.0, 0.0])
-
-
-def test_overlap_is_symmetric_and_one_with_itself() -> None:
-    rng = np.random.default_rng(1)
-    start = rng.uniform(0, 10, 50)
-    found = pairwise_iou(start, start + rng.uniform(0.1, 5, 50))
-    np.testing.assert_array_equal(found, found.T)
-    np.testing.assert_allclose(np.diag(found), 1)
-    assert found.min() >= 0
-    assert pairwise_iou([1.0], [1.0]).item() == pytest.approx(0)

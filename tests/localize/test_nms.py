@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weaktal.localize.nms import nms, soft_nms, soft_nms_once
+from weaktal.localize.nms import nms, overlapping_pairs, soft_nms, soft_nms_once
 
 Segments = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -152,3 +152,43 @@ def test_negative_scores_rise() -> None:
 def test_bad_input(bad) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError):
         bad()
+
+
+@given(
+    starts=st.lists(st.integers(0, 20), min_size=1, max_size=12),
+    plus_one=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_pairs_that_are_left_out_do_not_overlap(starts: list[int], plus_one: bool, seed: int) -> None:
+    s = np.array(starts, float)
+    e = s + np.random.default_rng(seed).integers(0, 8, len(s))
+    found = np.zeros((len(s), len(s)))
+    one, other, iou = overlapping_pairs(s, e, plus_one=plus_one)
+    assert len(set(zip(one.tolist(), other.tolist(), strict=True))) == len(one)
+    found[one, other] = found[other, one] = iou
+    extra = float(plus_one)
+    for i in range(len(s)):
+        for j in range(len(s)):
+            inter = max(0.0, min(e[i], e[j]) - max(s[i], s[j]) + extra)
+            union = (e[i] - s[i] + extra) + (e[j] - s[j] + extra) - inter
+            assert found[i, j] == pytest.approx(inter / union if union > 0 else 0.0)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=20
+    ),
+    kind=st.sampled_from(["gaussian", "linear", "hard"]),
+)
+def test_few_groups_and_many_are_suppressed_alike(rows: list[tuple[int, int, int]], kind: str) -> None:
+    """One group goes pair by pair, many go in rounds; ties and zeros abound here."""
+    start, length, score = np.array(rows, float).T
+    alone = soft_nms(start, start + length, score, kind=kind, threshold=0.3)  # type: ignore[arg-type]
+    copies = 40
+    n = len(rows)
+    group = np.repeat(np.arange(copies), n)
+    columns = (np.tile(x, copies) for x in (start, start + length, score))
+    many = soft_nms(*columns, kind=kind, threshold=0.3, group=group)  # type: ignore[arg-type, misc]
+    for k in range(copies):
+        np.testing.assert_array_equal(many[0][k * n : (k + 1) * n] - k * n, alone[0])
+        np.testing.assert_array_equal(many[1][k * n : (k + 1) * n], alone[1])

@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from weaktal.localize.nms import overlapping_pairs
+
 FloatArray = NDArray[np.float64]
-
-
-def pairwise_iou(start: ArrayLike, end: ArrayLike) -> FloatArray:
-    """Plain intersection over union of all pairs of N segments, (N, N); 0 where both have no length."""
-    s, e = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    inter = np.minimum(e[:, None], e) - np.maximum(s[:, None], s)
-    np.maximum(inter, 0, out=inter)
-    length = e - s
-    union = length[:, None] + length
-    union -= inter
-    # no overlap of anything with a segment without length: 0 / 0 counts as none
-    return np.asarray(np.divide(inter, union, out=inter, where=union > 0))
 
 
 def adapt_boundaries(
@@ -40,20 +30,25 @@ def adapt_boundaries(
     """
     s, e = np.asarray(start, np.float64), np.asarray(end, np.float64)
     q = np.asarray(scores, np.float64)
-    iou = pairwise_iou(s, e)
-    similar = iou > threshold
-    iou[~similar] = 0
+    iou = np.zeros((len(s), len(s)))
+    one, other, value = overlapping_pairs(s, e, plus_one=False)
+    near = value > threshold
+    one, other, value = one[near], other[near], value[near]
+    iou[one, other] = iou[other, one] = value
+    similar = iou > 0
     new_start, new_end = np.empty(q.shape), np.empty(q.shape)
     rows = (q, new_start, new_end) if q.ndim == 2 else (q[None], new_start[None], new_end[None])
     for score, out_start, out_end in zip(*rows, strict=True):
-        out_start[:], out_end[:] = s, e
-        locked = np.zeros(len(s), np.bool_)
+        visited, locked = [], np.zeros(len(s), np.bool_)
         # of equal scores the later row first, as in an ascending sort that is read backwards
         for i in np.argsort(score, kind="stable")[::-1].tolist():
-            if locked[i]:
-                continue
-            weight = iou[i] * score
-            total = weight.sum()
-            out_start[i], out_end[i] = (weight @ s / total, weight @ e / total) if total > 0 else (0.0, 0.0)
-            locked |= similar[i]
+            if not locked[i]:
+                visited.append(i)
+                locked |= similar[i]
+        weight = iou[visited] * score
+        total = weight.sum(1)
+        sums = weight @ np.stack([s, e], 1)
+        means = np.where(total > 0, sums.T / np.where(total > 0, total, 1.0), 0.0)
+        out_start[:], out_end[:] = s, e
+        out_start[visited], out_end[visited] = means
     return new_start, new_end

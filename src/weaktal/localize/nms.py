@@ -7,6 +7,7 @@ The field computes overlap with a unit added to every length, in whatever unit t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Overlap = Literal["iou", "own", "actionformer"]
+_FEW_GROUPS = 16
+_MOST_PAIRWISE = 2048  # rows of a group whose pairs are held in memory
 
 
 def nms(
@@ -112,6 +115,24 @@ def soft_nms(
     rows = _Rows.of(start, end, score, group)
     order = np.argsort(rows.group, kind="stable")
     s, e, c, g = rows.start[order], rows.end[order], rows.score[order], rows.group[order]
+
+    def factor(iou: FloatArray) -> FloatArray:
+        if kind == "gaussian":
+            return np.asarray(np.exp(-(iou**2) / sigma))
+        return np.where(iou > threshold, 1 - iou if kind == "linear" else 0.0, 1.0)
+
+    sizes = np.diff(np.flatnonzero(np.concatenate([[True], g[1:] != g[:-1], [True]]))) if len(g) else g
+    largest = int(sizes.max(initial=0))
+    if len(order) < _FEW_GROUPS * largest and largest <= _MOST_PAIRWISE and np.isfinite(c).all():
+        picks = []
+        for a, b in pairwise(np.cumsum([0, *sizes]).tolist()):
+            factors = np.ones((b - a, b - a))
+            one, other, iou = overlapping_pairs(s[a:b], e[a:b], plus_one=plus_one)
+            factors[one, other] = factors[other, one] = factor(iou)
+            picks.append(_pick_one_by_one(c[a:b], factors))
+        first = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        place = np.concatenate([p for p, _ in picks])
+        return order[first + place], np.concatenate([q for _, q in picks])
     picked_rows: list[IntArray] = []
     picked_scores: list[FloatArray] = []
     picked_groups: list[IntArray] = []
@@ -129,15 +150,57 @@ def soft_nms(
         rest = np.ones(len(order), bool)
         rest[front] = False
         order, s, e, c, g = order[rest], s[rest], e[rest], c[rest], g[rest]
-        iou = _overlap(top_s[rest], top_e[rest], s, e, plus_one)
-        if kind == "gaussian":
-            c = c * np.exp(-(iou**2) / sigma)
-        else:
-            c = c * np.where(iou > threshold, 1 - iou if kind == "linear" else 0.0, 1.0)
+        c = c * factor(_overlap(top_s[rest], top_e[rest], s, e, plus_one))
     if not picked_rows:
         return np.empty(0, np.int64), np.empty(0)
     by_group = np.argsort(np.concatenate(picked_groups), kind="stable")
     return np.concatenate(picked_rows)[by_group], np.concatenate(picked_scores)[by_group]
+
+
+def overlapping_pairs(
+    start: FloatArray, end: FloatArray, *, plus_one: bool
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The pairs of N segments that can overlap, each once, and every segment with itself.
+
+    Args:
+        start, end: (N,).
+        plus_one: as in `nms`.
+
+    Returns:
+        two rows and their intersection over union, (P,) each; all other pairs have none.
+    """
+    order = np.argsort(start, kind="stable")
+    s, e = start[order], end[order]
+    here = np.arange(len(s))
+    # sorted by start, a segment meets those that start before it ends
+    count = np.maximum(np.searchsorted(s, e + (1.0 if plus_one else 0.0), side="right"), here + 1) - here
+    one = np.repeat(here, count)
+    other = one + np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+    return order[one], order[other], _overlap(s[one], e[one], s[other], e[other], plus_one)
+
+
+def _pick_one_by_one(score: FloatArray, factor: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Soft suppression of one group from the factors of all its pairs, (M, M); these are overwritten.
+
+    For few groups this is several times faster than rounds, which share their cost among many.
+    """
+    score = score.copy()
+    size = len(score)
+    place, row_at = list(range(size)), list(range(size))  # where a row is after the swaps, and the inverse
+    rows, scores = np.empty(size, np.int64), np.empty(size)
+    for k in range(size):
+        top = int(score.argmax())
+        best = score[top]
+        ties = score == best
+        if np.count_nonzero(ties) > 1:
+            top = min(np.flatnonzero(ties).tolist(), key=place.__getitem__)
+        front, hole = row_at[k], place[top]
+        place[front], row_at[hole] = hole, front
+        rows[k], scores[k] = top, best
+        score *= factor[top]
+        score[top] = -np.inf
+        factor[:, top] = 1.0
+    return rows, scores
 
 
 class _Rows:
