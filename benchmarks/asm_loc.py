@@ -15,6 +15,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from weaktal.methods.protocol import TrainingData
 from weaktal.train.config import resolve_config
 
 RATE = 25 / 16
+Result = TypeVar("Result")
 
 
 def thumos_like(videos: int, dim: int, seed: int = 0) -> TrainingData:
@@ -107,14 +109,14 @@ def plain_pseudo_segments(scores: list[SnippetScores], config: ASMLocConfig) -> 
     return out
 
 
-def timed(function: Callable[[], object], repeat: int) -> float:
-    """CPU seconds, the best of some runs."""
+def timed(function: Callable[[], Result], repeat: int) -> tuple[float, Result]:
+    """CPU seconds, the best of some runs, and the result."""
     best = np.inf
     for _ in range(repeat):
         begin = time.process_time()
-        function()
+        result = function()
         best = min(best, time.process_time() - begin)
-    return best
+    return best, result
 
 
 def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> dict[str, float]:
@@ -186,9 +188,8 @@ def main() -> None:
         method = ASMLoc(config, dim=8, classes=data.weak.classes)
         scores = activations(data, args.snippets)
         grids = config.pseudo_on_cas, config.pseudo_on_attention, 0.0
-        ours = timed(lambda: method._segments(scores, *grids), 3)
-        plain = timed(lambda: plain_pseudo_segments(scores, config), 1)
-        found, expected = method._segments(scores, *grids), plain_pseudo_segments(scores, config)
+        ours, found = timed(lambda: method._segments(scores, *grids), 3)
+        plain, expected = timed(lambda: plain_pseudo_segments(scores, config), 1)
         same = len(found) == sum(map(len, expected))
         print(
             f"pseudo segments of {args.videos} videos: {ours:.3f} s, plain loops {plain:.2f} s, "
