@@ -40,6 +40,7 @@ from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData, whole_videos
 from weaktal.methods.stcl_net import ExemplarBatch, Output, STCLNet, STCLNetConfig, STCLNetwork, losses
 from weaktal.nn.dropout import Dropout
+from weaktal.nn.temporal_conv import Conv1d
 from weaktal.train import Run, inference_bank, training_data
 from weaktal.train.inference import score_videos, whole_batches
 
@@ -244,6 +245,8 @@ def build(args: argparse.Namespace, exemplar_videos: int, dropout: bool, plain: 
         if isinstance(module, Dropout):
             module.p = module.p if dropout else 0.0
             module.__class__ = nn.Dropout if plain else Dropout
+        if plain and isinstance(module, Conv1d):
+            module.__class__ = nn.Conv1d  # the usual one, for (B, C, T)
     return method.train()
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.methods import tiny
 from weaktal.core import InputError, SnippetScores, TimeAxis
@@ -20,6 +20,7 @@ from weaktal.localize.nms import soft_nms
 from weaktal.methods import stcl_net
 from weaktal.methods.protocol import TrainingData, whole_videos
 from weaktal.methods.stcl_net import STCLNet, STCLNetConfig
+from weaktal.nn import temporal_conv
 from weaktal.nn.dropout import Dropout, dropout_mask
 from weaktal.train import fit
 from weaktal.train.config import recipes, resolve_config
@@ -47,13 +48,13 @@ def method(**changes: object) -> STCLNet:
 def one_pass(net: stcl_net.STCLNetwork, features: Tensor, label: Tensor) -> Tensor:
     """`exemplar_means` in a single pass with gradients, video by video."""
     k = features.shape[1] // 10
-    trunk = net.trunk(features.transpose(1, 2))
+    trunk = net.trunk(features)
     scores = net.classifier(trunk.x)
     means = []
     for n, c in enumerate(label.tolist()):
-        low = scores[n].amin(0)
-        own = trunk.attention[n, 0] * (scores[n, c] - low) + low
-        means += [trunk.x[n][:, s.topk(k).indices].mean(1) for s in (own, scores[n, -1])]
+        low = scores[n].amin(1)
+        own = trunk.attention[n, :, 0] * (scores[n, :, c] - low) + low
+        means += [trunk.x[n, s.topk(k).indices].mean(0) for s in (own, scores[n, :, -1])]
     return torch.stack(means).reshape(len(label), 2, -1)
 
 
@@ -109,17 +110,17 @@ def test_background_exemplars_are_averages_over_classes() -> None:
 
 def test_semantic_correlation_equals_a_loop_over_classes() -> None:
     net = method().network.double()
-    x, exemplars = random(2, tiny.DIM, 7, dtype=torch.float64), random(4, 3, tiny.DIM, dtype=torch.float64)
+    x, exemplars = random(2, 7, tiny.DIM, dtype=torch.float64), random(4, 3, tiny.DIM, dtype=torch.float64)
     with torch.no_grad():
         k = net.inter_vid_conv1_k(x)
         contexts, logits = [], []
         for e in exemplars:
-            keys, values = net.inter_exem_conv1_k(e.T[None])[0], net.inter_exem_conv1_v(e.T[None])[0]
-            similar = F.cosine_similarity(k[:, :, None], keys[None, :, :, None], dim=1)  # (B, M, T)
-            contexts.append(torch.einsum("bmt,dm->bdt", similar.softmax(1), values))
+            keys, values = net.inter_exem_conv1_k(e[None])[0], net.inter_exem_conv1_v(e[None])[0]
+            similar = F.cosine_similarity(k[:, :, None], keys[None, None], dim=3)  # (B, T, M)
+            contexts.append(torch.einsum("btm,md->btd", similar.softmax(2), values))
             logits.append(net.clswise_atn_conv(contexts[-1]))
         weights = torch.stack(logits).softmax(0)
-        expected = torch.cat([net.inter_vid_conv1_v(x), (weights * torch.stack(contexts)).sum(0)], 1)
+        expected = torch.cat([net.inter_vid_conv1_v(x), (weights * torch.stack(contexts)).sum(0)], 2)
         torch.testing.assert_close(net.relate(x, exemplars), expected)
         torch.testing.assert_close(net.relate(x, exemplars.expand(2, -1, -1, -1)), expected)
 
@@ -436,7 +437,29 @@ def test_recipes_are_the_published_schedules() -> None:
     assert (activitynet.snippets, activitynet.intra_layer, activitynet.exemplar_videos) == (60, 1, 5)
 
 
-# dropout
+# dropout and convolution
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 8, 9, 30])
+def test_a_wide_convolution_equals_the_usual_one(kernel: int, length: int, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(temporal_conv, "WIDE", 0)
+    ours, usual = temporal_conv.Conv1d(5, 7, kernel).double(), nn.Conv1d(5, 7, kernel, padding=kernel // 2)
+    usual.double().load_state_dict(ours.state_dict())
+    x = random(2, length, 5, dtype=torch.float64)
+    found = []
+    for call in (ours, lambda x: usual(x.transpose(1, 2)).transpose(1, 2)):
+        given = x.clone().requires_grad_()
+        out = call(given)
+        (out * random(*out.shape, seed=1, dtype=torch.float64)).sum().backward()
+        found.append((out, given.grad))
+    torch.testing.assert_close(found[0], found[1])
+    for a, b in zip(ours.parameters(), usual.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), found[1][0])
+    single = ours.float()(x.float())
+    torch.testing.assert_close(single, found[1][0].float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.7])

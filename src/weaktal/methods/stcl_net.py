@@ -32,6 +32,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.nn.dropout import Dropout, dropout_mask
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import masked_topk_mean, topk_mean
+from weaktal.nn.temporal_conv import Conv1d
 
 IntArray = NDArray[np.int64]
 
@@ -121,24 +122,27 @@ CHUNK = 10_000
 # --- network -----------------------------------------------------------------------------------------------
 
 
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv1d:
-    return nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2)
+class LeakyReLU(nn.LeakyReLU):
+    """With a slope of 0.2; its input, fresh from a convolution, is overwritten where no gradient needs it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _lrelu(input)
 
 
 def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2)
+    return F.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
 
 
 class Layer(nn.Sequential):
     """Convolution, leaky ReLU, dropout."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dropout: float) -> None:
-        super().__init__(_conv(inputs, outputs, kernel), nn.LeakyReLU(0.2), Dropout(dropout))
+        super().__init__(Conv1d(inputs, outputs, kernel), LeakyReLU(0.2), Dropout(dropout))
 
     @property
-    def conv(self) -> nn.Conv1d:
+    def conv(self) -> Conv1d:
         conv = self[0]
-        assert isinstance(conv, nn.Conv1d)
+        assert isinstance(conv, Conv1d)
         return conv
 
     def mask(self, x: Tensor) -> Tensor | None:
@@ -159,10 +163,10 @@ def _kept(x: Tensor, keep: Tensor | None) -> Tensor:
 class Gated(NamedTuple):
     """What an attention unit makes of a modality; the masks are None where nothing is dropped."""
 
-    attention: Tensor  # (B, 1, T)
-    filtered: Tensor  # (B, h, T)
+    attention: Tensor  # (B, T, 1)
+    filtered: Tensor  # (B, T, h)
     keep_channel: Tensor | None  # (B, h)
-    keep_bits: Tensor | None  # (B, h, T)
+    keep_bits: Tensor | None  # (B, T, h)
 
 
 class AttentionUnit(nn.Module):
@@ -178,12 +182,12 @@ class AttentionUnit(nn.Module):
         self.channel_conv = Layer(dim, dim, 3, 0.5)
         self.bit_wise_attn = Layer(dim, dim, 3, 0.5)
         self.attention = nn.Sequential(
-            _conv(dim, attention_dim, 3),
-            nn.LeakyReLU(0.2),
+            Conv1d(dim, attention_dim, 3),
+            LeakyReLU(0.2),
             Dropout(0.5),
-            _conv(attention_dim, attention_dim, 3),
-            nn.LeakyReLU(0.2),
-            _conv(attention_dim, 1, 1),
+            Conv1d(attention_dim, attention_dim, 3),
+            LeakyReLU(0.2),
+            Conv1d(attention_dim, 1, 1),
             Dropout(0.5),  # on the logit: in training half of the attentions are 0.5
         )
 
@@ -196,13 +200,13 @@ class AttentionUnit(nn.Module):
         """Filter whole videos.
 
         Args:
-            own, other: (B, h, T), the modality and the other one.
+            own, other: (B, T, h), the modality and the other one.
             average: (B, h), mean of `own` over time.
-            mask: (B, 1, T), 1 at valid snippets and 0 at padding; None without padding.
+            mask: (B, T, 1), 1 at valid snippets and 0 at padding; None without padding.
         """
         channel, bits = self._channel(average), _lrelu(self.bit_wise_attn.conv(other))
         keep_channel, keep_bits = self.channel_conv.mask(channel), self.bit_wise_attn.mask(bits)
-        gate = _kept(channel, keep_channel)[..., None] * _kept(bits, keep_bits)
+        gate = _kept(channel, keep_channel)[:, None] * _kept(bits, keep_bits)
         filtered = torch.sigmoid(gate) * own
         hidden = _masked(self.attention[:3](filtered), mask)
         return Gated(torch.sigmoid(self.attention[3:](hidden)), filtered, keep_channel, keep_bits)
@@ -233,12 +237,12 @@ class AttentionUnit(nn.Module):
 
 
 class Trunk(NamedTuple):
-    """The trunk's view of whole videos; time is the last axis."""
+    """The trunk's view of whole videos."""
 
-    attention: Tensor  # (B, 1, T), the mean of the next two
+    attention: Tensor  # (B, T, 1), the mean of the next two
     rgb_attention: Tensor
     flow_attention: Tensor
-    x: Tensor  # (B, D, T)
+    x: Tensor  # (B, T, D), embedding
     average: Tensor  # (B, D), mean of the input over time
     masks: tuple[Tensor | None, ...]  # channel and bits of RGB, channel and bits of flow, x
 
@@ -257,7 +261,7 @@ class Chosen(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What the network says; time is the second axis.
+    """What the network says.
 
     Attributes:
         feat: (B, T, D), embedded features.
@@ -275,9 +279,9 @@ class Output(NamedTuple):
     flow_attention: Tensor
 
 
-def suppressed(cas: Tensor, attention: Tensor, dim: int = -1) -> Tensor:
-    """Logits pulled towards the lowest class of their snippet where attention is low (classes at `dim`)."""
-    low = cas.amin(dim, keepdim=True)
+def suppressed(cas: Tensor, attention: Tensor) -> Tensor:
+    """Logits (B, T, C + 1) pulled towards the lowest of their snippet where attention (B, T, 1) is low."""
+    low = cas.amin(-1, keepdim=True)
     return attention * (cas - low) + low
 
 
@@ -297,31 +301,31 @@ class STCLNetwork(nn.Module):
         self.vAttn = AttentionUnit(half, config.attention_dim)
         self.fAttn = AttentionUnit(half, config.attention_dim)
         self.fusion = Layer(dim, dim, 1, 0.7)
-        self.intra_temp_conv1_k, self.intra_temp_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
-        self.intra_temp_conv2_k, self.intra_temp_conv2_v = _conv(dim, keys, 3), _conv(dim, dim, 3)
-        self.inter_vid_conv1_k, self.inter_vid_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
-        self.inter_exem_conv1_k, self.inter_exem_conv1_v = _conv(dim, keys, 1), _conv(dim, dim, 1)
-        self.clswise_atn_conv = _conv(dim, 1, 1)
+        self.intra_temp_conv1_k, self.intra_temp_conv1_v = Conv1d(dim, keys, 1), Conv1d(dim, dim, 1)
+        self.intra_temp_conv2_k, self.intra_temp_conv2_v = Conv1d(dim, keys, 3), Conv1d(dim, dim, 3)
+        self.inter_vid_conv1_k, self.inter_vid_conv1_v = Conv1d(dim, keys, 1), Conv1d(dim, dim, 1)
+        self.inter_exem_conv1_k, self.inter_exem_conv1_v = Conv1d(dim, keys, 1), Conv1d(dim, dim, 1)
+        self.clswise_atn_conv = Conv1d(dim, 1, 1)
 
         def classifier(inputs: int) -> nn.Sequential:
             return nn.Sequential(
-                Dropout(config.dropout), *Layer(inputs, dim, 3, 0.7), _conv(dim, classes + 1, 1)
+                Dropout(config.dropout), *Layer(inputs, dim, 3, 0.7), Conv1d(dim, classes + 1, 1)
             )
 
         self.intra_temp_classifier = classifier(dim)
         self.inter_temp_classifier = classifier(2 * dim)
         self.classifier = classifier(dim)
         for module in self.modules():
-            if isinstance(module, nn.Conv1d):
+            if isinstance(module, Conv1d):
                 nn.init.kaiming_uniform_(module.weight)
                 nn.init.constant_(module.bias, 0) if module.bias is not None else None
 
     def trunk(self, features: Tensor, mask: Tensor | None = None) -> Trunk:
-        """Gates, attentions and fusion: `features` (B, D, T), zero at padding, and `mask` (B, 1, T)."""
-        average = features.mean(-1) if mask is None else features.sum(-1) / mask.sum(-1)
-        (rgb, flow), (rgb_mean, flow_mean) = features.chunk(2, 1), average.chunk(2, 1)
+        """Gates, attentions and fusion: `features` (B, T, D), zero at padding, and `mask` (B, T, 1)."""
+        average = features.mean(1) if mask is None else features.sum(1) / mask.sum(1)
+        (rgb, flow), (rgb_mean, flow_mean) = features.chunk(2, 2), average.chunk(2, 1)
         v, f = self.vAttn(rgb, flow, rgb_mean, mask), self.fAttn(flow, rgb, flow_mean, mask)
-        x = _lrelu(self.fusion.conv(torch.cat([v.filtered, f.filtered], 1)))
+        x = _lrelu(self.fusion.conv(torch.cat([v.filtered, f.filtered], 2)))
         keep = self.fusion.mask(x)
         return Trunk(
             (v.attention + f.attention) / 2,
@@ -332,43 +336,43 @@ class STCLNetwork(nn.Module):
             (v.keep_channel, v.keep_bits, f.keep_channel, f.keep_bits, keep),
         )
 
-    def correlate(self, x: Tensor, key: nn.Conv1d, value: nn.Conv1d, mask: Tensor | None) -> Tensor:
-        """A TCL layer: every snippet adds what the snippets like it say. (B, D, T) to (B, D, T)."""
-        k, v = F.normalize(key(x), dim=1), value(x)
-        similar = k.transpose(1, 2) @ k  # [i, j]
+    def correlate(self, x: Tensor, key: Conv1d, value: Conv1d, mask: Tensor | None) -> Tensor:
+        """A TCL layer: every snippet adds what the snippets like it say. (B, T, D) to (B, T, D)."""
+        k, v = F.normalize(key(x), dim=2), value(x)
+        similar = k @ k.transpose(1, 2)
         if mask is not None:
             similar = similar.masked_fill(mask.transpose(1, 2) == 0, -torch.inf)
-        return _masked(F.relu(v + v @ similar.softmax(1)), mask)
+        return _masked(F.relu(v + similar.softmax(2) @ v), mask)
 
     def relate(self, x: Tensor, exemplars: Tensor) -> Tensor:
         """SCL: what the exemplars say about every snippet.
 
         Args:
-            x: (B, D, T).
+            x: (B, T, D).
             exemplars: (C + 1, M, D), or (B, C + 1, M, D) with exemplars of their own for every video.
 
         Returns:
-            (B, 2D, T), own value and exemplar context.
+            (B, T, 2D), own value and exemplar context.
         """
         per_class, m, d = exemplars.shape[-3:]
-        flat = exemplars.reshape(-1, per_class * m, d).transpose(1, 2)  # (1 or B, D, (C + 1) M)
-        k = F.normalize(self.inter_vid_conv1_k(x), dim=1)
-        keys = F.normalize(self.inter_exem_conv1_k(flat), dim=1)
+        flat = exemplars.reshape(-1, per_class * m, d)  # 1 or B rows
+        k = F.normalize(self.inter_vid_conv1_k(x), dim=2)
+        keys = F.normalize(self.inter_exem_conv1_k(flat), dim=2)
         values = self.inter_exem_conv1_v(flat)
         # the context of class a is a mean of M values, and its logit the same mean of M numbers: the tensor
         # of all contexts, (B, T, C + 1, D), is not needed
-        logits = self.clswise_atn_conv(values).reshape(-1, per_class, m, 1)
-        weights = (keys.transpose(1, 2) @ k).reshape(len(x), per_class, m, -1).softmax(2)
-        class_weights = (weights * logits).sum(2, keepdim=True).softmax(1)
-        context = values @ (weights * class_weights).flatten(1, 2)
-        return torch.cat([self.inter_vid_conv1_v(x), context], 1)
+        logits = self.clswise_atn_conv(values).reshape(-1, 1, per_class, m)
+        weights = (k @ keys.transpose(1, 2)).reshape(len(x), -1, per_class, m).softmax(3)
+        class_weights = (weights * logits).sum(3, keepdim=True).softmax(2)
+        context = (weights * class_weights).flatten(2) @ values
+        return torch.cat([self.inter_vid_conv1_v(x), context], 2)
 
     def smooth(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """The moving average of the ActivityNet model, zeros beyond the ends; (B, channels, T)."""
+        """The moving average of the ActivityNet model, zeros beyond the ends; (B, T, channels)."""
         if self.config.smoothing is None:
             return x
         half = self.config.snippets // self.config.smoothing // 2
-        return F.avg_pool1d(_masked(x, mask), 2 * half + 1, 1, half)
+        return F.avg_pool1d(_masked(x, mask).transpose(1, 2), 2 * half + 1, 1, half).transpose(1, 2)
 
     def forward(self, features: Tensor, exemplars: Tensor, mask: Tensor | None = None) -> Output:
         """Classify every snippet.
@@ -378,8 +382,8 @@ class STCLNetwork(nn.Module):
             exemplars: (C + 1, M, D) or (B, C + 1, M, D).
             mask: (B, T) bool, true at valid snippets; None if all are. What stands at padding is undefined.
         """
-        valid = None if mask is None else mask[:, None].to(features.dtype)
-        trunk = self.trunk(features.transpose(1, 2), valid)
+        valid = None if mask is None else mask[..., None].to(features.dtype)
+        trunk = self.trunk(features, valid)
         origin = self.classifier(trunk.x)
         y = self.correlate(trunk.x, self.intra_temp_conv1_k, self.intra_temp_conv1_v, valid)
         if self.config.intra_layer == 2:
@@ -391,8 +395,7 @@ class STCLNetwork(nn.Module):
             self.smooth(s, valid) for s in (origin, intra, inter, *trunk[:3])
         )
         a, b, c = self.config.mix
-        mixed = a * origin + b * intra + c * inter
-        return Output(*(s.transpose(1, 2) for s in (trunk.x, mixed, origin, intra, inter, *attentions)))
+        return Output(trunk.x, a * origin + b * intra + c * inter, origin, intra, inter, *attentions)
 
     def exemplar_means(self, snippets: Tensor, label: Tensor, source: Tensor) -> Tensor:
         """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
@@ -435,10 +438,10 @@ class STCLNetwork(nn.Module):
     def _choose(self, features: Tensor, label: Tensor) -> Chosen:
         """The top foreground snippets, then the top background snippets, of videos (N, S, D)."""
         n, size = features.shape[:2]
-        trunk = self.trunk(features.transpose(1, 2))
+        trunk = self.trunk(features)
         scores = self.classifier(trunk.x)
-        own = suppressed(scores, trunk.attention, 1)[torch.arange(n, device=label.device), label]
-        rows = torch.stack([own, scores[:, -1]], 1).topk(max(1, size // 10), dim=2).indices.flatten(1)
+        own = suppressed(scores, trunk.attention)[torch.arange(n, device=label.device), :, label]
+        rows = torch.stack([own, scores[..., -1]], 1).topk(max(1, size // 10), dim=2).indices.flatten(1)
 
         def at_rows(x: Tensor | None) -> Tensor | None:
             return None if x is None else _pick(x, rows)
@@ -467,8 +470,8 @@ class STCLNetwork(nn.Module):
 
 
 def _pick(x: Tensor, rows: Tensor) -> Tensor:
-    """(N, channels, S) at `rows` (N, K): (N, K, channels)."""
-    return x.gather(2, rows[:, None].expand(-1, x.shape[1], -1)).transpose(1, 2)
+    """(N, S, channels) at `rows` (N, K): (N, K, channels)."""
+    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
 
 
 def class_exemplars(means: Tensor, classes: int) -> Tensor:
