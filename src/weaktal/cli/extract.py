@@ -13,7 +13,7 @@ import yaml
 from weaktal.core import InputError
 
 if TYPE_CHECKING:
-    from weaktal.features.extract.driver import Job, Report
+    from weaktal.features.extract.driver import Engine, Job, Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an option of the backbone (repeatable)",
     )
     parser.add_argument("--workers", type=int, help="worker processes (default: one per core)")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where the work runs")
+    parser.add_argument("--address", help="of a Ray cluster (default: a local one)")
 
 
 def options(pairs: list[str]) -> dict[str, Any]:
@@ -49,11 +51,18 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from weaktal.features.extract.driver import Job
+    from weaktal.features.extract.driver import Job, LocalEngine
     from weaktal.features.extract.videos import find_videos
 
     job = Job(args.backbone, options(args.set))
-    report = extraction(find_videos(args.videos), args.out, job, workers=args.workers)
+    engine: Engine = LocalEngine(args.workers)
+    if args.engine == "ray":
+        from weaktal.features.extract.ray_engine import RayEngine
+
+        engine = RayEngine(args.workers, args.address)
+    elif args.address:
+        raise InputError("--address is of a Ray cluster", hint="add --engine ray")
+    report = extraction(find_videos(args.videos), args.out, job, engine)
     shown = report.outcomes if len(report.outcomes) <= 40 else report["failed"]
     if shown:
         table = Table("video", "", "seconds", "snippets", "remarks")
@@ -66,15 +75,13 @@ def run(args: argparse.Namespace) -> int:
     return 2 if report["failed"] else 0
 
 
-def extraction(videos: Sequence[Path], out: Path, job: Job, *, workers: int | None = None) -> Report:
+def extraction(videos: Sequence[Path], out: Path, job: Job, engine: Engine) -> Report:
     """Extract with a progress bar on stderr; bad videos are told there as they turn up."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from weaktal.features.extract.driver import LocalEngine, Outcome, extract
+    from weaktal.features.extract.driver import Outcome, extract
 
-    if workers is not None and workers < 1:
-        raise InputError("--workers is at least 1", found=workers)
     seconds = 0.0
     with Progress(
         TextColumn("extract"),
@@ -96,4 +103,4 @@ def extraction(videos: Sequence[Path], out: Path, job: Job, *, workers: int | No
             for warning in outcome.warnings if outcome.state == "done" else ():
                 bar.console.print(f"{outcome.source}: {warning}", style="yellow", soft_wrap=True)
 
-        return extract(videos, out, job, engine=LocalEngine(workers), progress=progress)
+        return extract(videos, out, job, engine=engine, progress=progress)

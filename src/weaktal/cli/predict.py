@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from weaktal.cli.extract import extraction, options
-    from weaktal.features.extract.driver import Job, describe
+    from weaktal.features.extract.driver import Job, LocalEngine, describe
     from weaktal.features.extract.videos import find_videos
     from weaktal.features.store import FeatureStore
     from weaktal.formats import save_detections
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = Predictor(opened, launch(args.device).device, chunk=chunk)
 
     videos = find_videos(args.videos)
-    report = extraction(videos, args.out / "features", job, workers=args.workers)
+    report = extraction(videos, args.out / "features", job, LocalEngine(args.workers))
     usable = [o.name for o in report.outcomes if o.state != "failed"]
     detections, scores = [Detections.empty(usable, predictor.classes)], []
     store = FeatureStore.open(args.out / "features") if usable else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from weaktal.features.extract.backbone import Description, windows
 
 
 class Brightness:
-    """The mean of 4 frames; `sleep` makes it slow, `deadly` kills the process at frames so bright."""
+    """Mean and deviation of 4 frames.
+
+    `sleep` makes it slow; frames brighter than `deadly` kill the process, with a `mark` (a file) only once.
+    """
 
     def __init__(self, sleep: float = 0.0, deadly: float = 1e9, mark: str = "") -> None:
         self.sleep, self.deadly, self.mark = sleep, deadly, mark
@@ -23,7 +27,9 @@ class Brightness:
     def extract(self, frames: Iterator[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         for clip in windows(frames, 4, 4):
             time.sleep(self.sleep)
-            if clip.mean() > self.deadly:
+            if clip.mean() > self.deadly and not (self.mark and Path(self.mark).exists()):
+                if self.mark:
+                    Path(self.mark).touch()
                 os._exit(9)
             yield {"rgb": np.array([[clip.mean(), clip.std()]], np.float32)}
 

@@ -139,7 +139,8 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     paths = [write_video(folder / f"k{i:02}.mp4", [moving(i + j) for j in range(8)]) for i in range(24)]
-    whole = extract(paths, tmp_path / "whole", Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    job = Job(f"{OWN}:Brightness", {"sleep": 0.1})
+    whole = extract(paths, tmp_path / "whole", job, engine=LocalEngine(2))
     assert len(whole["done"]) == 24
     out = tmp_path / "out"
     command = [sys.executable, "-m", "weaktal", "extract", str(folder), "--backbone", f"{OWN}:Brightness"]
@@ -168,7 +169,8 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path) -> None:
         (["--backbone", f"{OWN}:Dark"], "no such backbone"),
         (["--set", "colour=1"], "unexpected keyword argument 'colour'"),
         (["--set", "colour"], "KEY=VALUE"),
-        (["--workers", "0"], "at least 1"),
+        (["--workers", "0"], "at least one worker"),
+        (["--address", "auto"], "add --engine ray"),
         (["--backbone", "i3d"], "I3D needs weights"),
         (["--backbone", "i3d", "--set", "rgb=none.pt"], "no such file of weights"),
     ],
@@ -179,3 +181,30 @@ def test_wrong_options_are_refused(
     assert main(["extract", str(videos[0]), "--out", str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_ray_cluster_gives_the_same_bytes_though_a_worker_dies(tmp_path: Path, videos: list[Path]) -> None:
+    pytest.importorskip("ray")
+    from weaktal.features.extract.ray_engine import RayEngine
+
+    bad = tmp_path / "videos/bad.mp4"
+    bad.write_text("no video")
+    bright = write_video(tmp_path / "bright.mp4", [np.full((48, 64, 3), 250, np.uint8)] * 8)
+    whole = extract([*videos, bright], tmp_path / "whole", Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    assert len(whole["done"]) == 5
+    mark = tmp_path / "died"
+    job = Job(f"{OWN}:Brightness", {"deadly": 240, "mark": str(mark)})
+    report = extract([*videos, bad, bright], tmp_path / "out", job, engine=RayEngine(2))
+    assert mark.exists()  # a worker was killed, and its video was tried again
+    assert [o.state for o in report.outcomes] == ["done"] * 4 + ["failed", "done"]
+    assert "cannot be read as a video" in str(report.outcomes[4].error)
+    for name, data in features_of(tmp_path / "out").items():
+        np.testing.assert_array_equal(data, features_of(tmp_path / "whole")[name])
+    always = Job(f"{OWN}:Brightness", {"deadly": 240})
+    report = extract([bright, videos[0]], tmp_path / "never", always, engine=RayEngine(2))
+    assert [o.state for o in report.outcomes] == ["failed", "done"]
+
+
+def features_of(folder: Path) -> dict[str, np.ndarray]:
+    store = FeatureStore.open(folder)
+    return {name: store.load(name) for name in store.names}

@@ -275,7 +275,7 @@ def test_models_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"no module 'timm'.*weaktal\[backbones\]"):
+    with pytest.raises(InputError, match=r"no module 'timm'.*weaktal\[timm\]"):
         load_backbone("timm", {"model": "tiny"})
     monkeypatch.setattr(i3d.torch.cuda, "is_available", lambda: False)
     assert i3d.choose_device("auto").type == "cpu"

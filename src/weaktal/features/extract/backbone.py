@@ -146,7 +146,7 @@ def load_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbo
 
 
 def _missing(name: str, error: ModuleNotFoundError) -> InputError:
-    extra = "video" if name in ("motion", "i3d") else "backbones"
+    extra = {"motion": "video", "i3d": "video", "timm": "timm"}.get(name, "backbones")
     return InputError(
         f"the backbone {name!r} needs a package that is not installed",
         found=f"no module {error.name!r}",

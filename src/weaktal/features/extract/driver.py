@@ -305,6 +305,10 @@ class LocalEngine:
 
     workers: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise InputError("there is at least one worker", found=self.workers)
+
     def __call__(self, job: Job, tasks: Sequence[tuple[Path, Path]]) -> Iterator[Outcome]:
         waiting, suspects = list(tasks), list[tuple[Path, Path]]()
         deaths: dict[Path, int] = {}
