@@ -41,7 +41,8 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _outputs(_input_tiles(x) @ _weight_tiles(weight), *x.shape[:2])
+        taps = weight.permute(2, 0, 1).contiguous()
+        return _outputs(_input_tiles(x) @ _weight_tiles(taps).transpose(1, 2), *x.shape[:2])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -49,10 +50,11 @@ class _Winograd(torch.autograd.Function):
         (g,) = grads
         dx = dweight = None
         if ctx.needs_input_grad[0]:
-            turned = _weight_tiles(weight.flip(2).transpose(0, 1))
+            turned = _weight_tiles(weight.permute(2, 0, 1).flip(0))
             dx = _outputs(_input_tiles(g) @ turned, *g.shape[:2])
         if ctx.needs_input_grad[1]:
-            dweight = _weight_of_tiles(_input_tiles(x).transpose(1, 2) @ _output_tiles(g))
+            dtaps = _taps_of_tiles(_output_tiles(g).transpose(1, 2) @ _input_tiles(x))
+            dweight = dtaps.permute(1, 2, 0).contiguous()
         return dx, dweight
 
 
@@ -74,11 +76,19 @@ def _input_tiles(x: Tensor) -> Tensor:
     return out.flatten(1, 2)
 
 
-def _weight_tiles(weight: Tensor) -> Tensor:
-    """(O, C, 3) to (6, C, O)."""
-    a, b, c = (w.T for w in weight.unbind(2))
-    ends, far = (a + c) / 6, a / 24 + c / 6
-    return torch.stack([a / 4, -ends - b / 6, b / 6 - ends, far + b / 12, far - b / 12, c])
+def _weight_tiles(taps: Tensor) -> Tensor:
+    """(3, O, C) to (6, O, C)."""
+    a, b, c = taps
+    out = taps.new_empty(6, *a.shape)
+    torch.mul(a, 1 / 4, out=out[0])
+    ends, middle = (a + c).mul_(-1 / 6), b * (1 / 6)
+    torch.sub(ends, middle, out=out[1])
+    torch.add(ends, middle, out=out[2])
+    ends = torch.add(a, c, alpha=4).mul_(1 / 24)
+    torch.add(ends, middle, alpha=1 / 2, out=out[3])
+    torch.sub(ends, middle, alpha=1 / 2, out=out[4])
+    out[5] = c
+    return out
 
 
 def _outputs(m: Tensor, b: int, t: int) -> Tensor:
@@ -103,9 +113,9 @@ def _output_tiles(g: Tensor) -> Tensor:
     return torch.stack([g0, near + near_odd, near - near_odd, far + far_odd, far - far_odd, g3])
 
 
-def _weight_of_tiles(u: Tensor) -> Tensor:
-    """The transpose of `_weight_tiles`: (6, C, O) to (O, C, 3)."""
-    near, far = (u[1] + u[2]) / 6, u[3] + u[4]
-    a = u[0] / 4 - near + far / 24
+def _taps_of_tiles(u: Tensor) -> Tensor:
+    """The transpose of `_weight_tiles`: (6, O, C) to (3, O, C)."""
+    near, far = (u[1] + u[2]).mul_(1 / 6), (u[3] + u[4]).mul_(1 / 6)
+    a = u[0] / 4 - near + far / 4
     b = (u[2] - u[1]) / 6 + (u[3] - u[4]) / 12
-    return torch.stack([a.T, b.T, (far / 6 - near + u[5]).T], 2)
+    return torch.stack([a, b, far - near + u[5]])
