@@ -16,8 +16,8 @@ pytest.importorskip("av")
 
 from weaktal.core import InputError
 from weaktal.features.extract import i3d
+from weaktal.features.extract.ahead import prefetch
 from weaktal.features.extract.backbone import load_backbone
-from weaktal.features.extract.compute import prefetch
 from weaktal.features.extract.flow import flow_method, flows
 from weaktal.features.extract.i3d import I3D, I3DFeatures, crops, load_weights
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import InputError, write_text
+from weaktal.features.extract.ahead import prefetch
 from weaktal.features.extract.backbone import Backbone, Description, Image, load_backbone
 from weaktal.features.layouts import safetensors_about, safetensors_header
 from weaktal.features.store import write_video_features
@@ -29,6 +30,7 @@ from weaktal.features.store import write_video_features
 if TYPE_CHECKING:
     from weaktal.features.extract.decode import VideoReader
 
+AHEAD = 32  # frames decoded ahead
 ATTEMPTS = 2  # how often a video may take its worker process down before it is given up
 REPORT = "extraction.json"
 
@@ -123,7 +125,8 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
         about = backbone.describe()
         parts: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in about.dims}
         reader = open_video(about, video)
-        for rows in stream_features(backbone, about, reader):
+        # the next frames are decoded while the backbone works
+        for rows in stream_features(backbone, about, prefetch(iter(reader), AHEAD)):
             for stream, values in rows.items():
                 parts[stream].append(values)
         if not sum(len(p) for p in next(iter(parts.values()))):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from weaktal.core import InputError
 from weaktal.features.extract.backbone import Description, Image, Rows, windows
-from weaktal.features.extract.compute import autocast, choose_device, file_digest, prefetch
+from weaktal.features.extract.compute import autocast, choose_device, file_digest
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -88,7 +88,7 @@ class NetworkFeatures:
 
     def extract(self, frames: Iterator[Image]) -> Iterator[Rows]:
         clips: list[Image] = []
-        for clip in windows(prefetch(frames, 2 * self.window), self.window, self.stride):
+        for clip in windows(frames, self.window, self.stride):
             top, left = (clip.shape[1] - self.size) // 2, (clip.shape[2] - self.size) // 2
             clips.append(clip[self.rows, top : top + self.size, left : left + self.size])
             if len(clips) == self.batch:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from weaktal.core import InputError
+from weaktal.features.extract.ahead import prefetch
 from weaktal.features.extract.backbone import Description, Image, Rows
-from weaktal.features.extract.compute import autocast, choose_device, file_digest, prefetch
+from weaktal.features.extract.compute import autocast, choose_device, file_digest
 from weaktal.features.extract.flow import BOUND, flow_method, flows
 
 CROP = 224
@@ -278,8 +279,8 @@ class I3DFeatures:
         )
 
     def extract(self, frames: Iterator[Image]) -> Iterator[Rows]:
-        # decoding, flow and network overlap, each in a thread of its own; all of them release the lock
-        inputs = prefetch(self._inputs(prefetch(frames, 2 * self.window)), 2 * self.window)
+        # flow and network overlap, as decoding does already; all of them release the lock
+        inputs = prefetch(self._inputs(frames), 2 * self.window)
         pending: list[dict[str, NDArray[np.uint8]]] = []
         clips: list[dict[str, NDArray[np.uint8]]] = []
         for item in inputs:
