@@ -522,3 +522,19 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         ASMLoc.from_published({**state, "att_branch.bias": torch.zeros(3)})
     with pytest.raises(InputError, match="snippet_cls"):
         ASMLoc.from_published({})
+
+
+def test_an_evaluation_while_training_uses_the_step_in_training(tmp_path: Path) -> None:
+    """The network of a later step is not trained yet and must not have a say."""
+    data = tiny.data("asm_loc")
+    seen = []
+
+    def watch(method: Any) -> dict[str, float]:
+        batch = data.whole(np.arange(len(data)))
+        steps = list(method.score_steps(batch))
+        current = next(i for i, s in enumerate(steps) if np.array_equal(s[0].cas, method.score(batch)[0].cas))
+        seen.append((method.stage, current))
+        return {"average": 0.0}
+
+    fit(tiny.build("asm_loc"), data, tmp_path, device="cpu", progress=False, evaluate=watch)
+    assert seen == [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]

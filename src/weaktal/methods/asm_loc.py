@@ -756,7 +756,7 @@ class ASMLoc(SnippetMethod):
         super().__init__(config, dim=dim, classes=classes)
         kinds = [BaseNetwork] + [RefinementNetwork] * config.num_steps
         self.networks = nn.ModuleList(kind(config, dim, len(self.classes)) for kind in kinds)
-        self.stage = 0
+        self.stage = config.num_steps  # the step in training, or the last one with trained weights
         self.missing: tuple[int, ...] = ()  # steps without weights, after `from_published` of a single one
         self.pseudo: list[Detections] = []  # segments of the training videos, by the step that found them
         self._refinement: Refinement | None = None  # of the current stage, made when it is needed
@@ -943,8 +943,11 @@ class ASMLoc(SnippetMethod):
     # scoring
 
     def score(self, batch: Batch) -> list[SnippetScores]:
-        """Scores of whole videos by the last step, or that of `ASMLocConfig.detect_step`."""
-        last = self.config.num_steps if self.config.detect_step is None else self.config.detect_step
+        """Scores of whole videos by the last step, or that of `ASMLocConfig.detect_step`.
+
+        While training, the last step is the one that is trained: later networks know nothing yet.
+        """
+        last = self.stage if self.config.detect_step is None else min(self.config.detect_step, self.stage)
         return next(islice(self.score_steps(batch), last, None))
 
     @torch.no_grad()
