@@ -122,22 +122,21 @@ CHUNK = 10_000
 # --- network -----------------------------------------------------------------------------------------------
 
 
-class LeakyReLU(nn.LeakyReLU):
-    """With a slope of 0.2; its input, fresh from a convolution, is overwritten where no gradient needs it."""
+def _lrelu(x: Tensor) -> Tensor:
+    """Slope 0.2; `x`, fresh from a convolution, is overwritten where no gradient needs it."""
+    return F.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
 
+
+class LeakyReLU(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         return _lrelu(input)
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
 
 
 class Layer(nn.Sequential):
     """Convolution, leaky ReLU, dropout."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dropout: float) -> None:
-        super().__init__(Conv1d(inputs, outputs, kernel), LeakyReLU(0.2), Dropout(dropout))
+        super().__init__(Conv1d(inputs, outputs, kernel), LeakyReLU(), Dropout(dropout))
 
     @property
     def conv(self) -> Conv1d:
@@ -183,10 +182,10 @@ class AttentionUnit(nn.Module):
         self.bit_wise_attn = Layer(dim, dim, 3, 0.5)
         self.attention = nn.Sequential(
             Conv1d(dim, attention_dim, 3),
-            LeakyReLU(0.2),
+            LeakyReLU(),
             Dropout(0.5),
             Conv1d(attention_dim, attention_dim, 3),
-            LeakyReLU(0.2),
+            LeakyReLU(),
             Conv1d(attention_dim, 1, 1),
             Dropout(0.5),  # on the logit: in training half of the attentions are 0.5
         )
