@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,19 @@ def test_wrong_options_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_ray_cluster_gives_the_same_bytes_though_a_worker_dies(tmp_path: Path, videos: list[Path]) -> None:
-    pytest.importorskip("ray")
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    """A local Ray cluster of two workers."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_ray_cluster_gives_the_same_features_though_a_worker_dies(
+    tmp_path: Path, videos: list[Path]
+) -> None:
     from weaktal.features.extract.ray_engine import RayEngine
 
     bad = tmp_path / "videos/bad.mp4"
