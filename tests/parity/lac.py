@@ -14,6 +14,7 @@ from torch import Tensor
 from tests.parity.compare import close, ragged
 from weaktal.core import Points, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
+from weaktal.features.sampling import uniform_rows
 from weaktal.localize.curves import upsample
 from weaktal.localize.sequence_search import alternating_segments
 from weaktal.methods.lac import LAC, LACBatch, LACConfig, seeds, video_scores
@@ -269,6 +270,9 @@ def check_inference(data: Golden, path: Path) -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6, err_msg=f"video {i}")
     predicted = np.stack([s.video_scores >= method.config.class_threshold for s in scores])
     close((predicted == data["labels"]).all(1).mean(), data["test_acc"])
+    for (length, size), expected in zip(data["uniform_args"], ragged(data, "uniform_idx"), strict=True):
+        rows = uniform_rows(np.array([length]), int(size))[0] if length > size else np.arange(length)
+        np.testing.assert_array_equal(rows, expected)
     for name in ("up", "up2"):
         x = np.moveaxis(data[f"{name}_in"], 0, -1)
         close(upsample(x, method.config.upsampling), np.moveaxis(data[f"{name}_out"], 0, -1))

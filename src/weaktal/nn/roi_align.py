@@ -38,23 +38,26 @@ def roi_align(
     extent = (end - start).clamp(min=1)
     size = extent / bins
     samples = torch.ceil(size).long()
-    # one entry per (segment, bin, sample), in this order
-    per_segment = samples * bins
-    segment = torch.repeat_interleave(torch.arange(len(start), device=start.device), per_segment)
-    place = torch.arange(len(segment), device=start.device) - (per_segment.cumsum(0) - per_segment)[segment]
-    count = samples[segment]
-    bin_ = place // count
-    sample = place - bin_ * count
-    y = start[segment] + bin_ * size[segment] + (sample + 0.5) * (size / samples)[segment]
+    # bins of all segments, one after the other, then the samples of all bins
+    base = (start[:, None] + torch.arange(bins, device=start.device) * size[:, None]).reshape(-1)
+    count = samples.repeat_interleave(bins)
+    stops = count.cumsum(0)
+    bin_ = torch.repeat_interleave(torch.arange(len(base), device=start.device), count)
+    sample = torch.arange(len(bin_), device=start.device) - (stops - count)[bin_]
+    y = base[bin_] + (sample + 0.5) * (size / samples).repeat_interleave(bins)[bin_]
     low = y.floor()
     fraction = y - low
-    row = low.long() - (origin[segment] if isinstance(origin, Tensor) else origin)
-    both = torch.stack([row, row + 1], 1)
-    weight = torch.stack([1 - fraction, fraction], 1) / count[:, None]
-    last = length[segment, None] - 1
-    weight = weight.masked_fill((both < 0) | (both > last), 0)
-    index = first[segment, None] + both.clamp(min=0).minimum(last)
-    bags = F.pad(2 * torch.repeat_interleave(samples, bins).cumsum(0), (1, 0))[:-1]
+    # from here on rows of `features`
+    row = low.long() + (first - origin).repeat_interleave(bins)[bin_]
+    lowest = first.repeat_interleave(bins)[bin_]
+    highest = (first + length - 1).repeat_interleave(bins)[bin_]
+    share = count.to(y.dtype).reciprocal()[bin_]
+    index = torch.empty(len(bin_), 2, dtype=torch.int64, device=start.device)
+    weight = torch.empty(len(bin_), 2, dtype=y.dtype, device=start.device)
+    for side, at, part in ((0, row, 1 - fraction), (1, row + 1, fraction)):
+        index[:, side] = at.clamp(lowest, highest)
+        weight[:, side] = part * share * (index[:, side] == at)
+    bags = 2 * (stops - count)
     out = F.embedding_bag(
         index.reshape(-1),
         features,
