@@ -140,6 +140,8 @@ def animate(settings: Settings, script: Script, rng: np.random.Generator) -> Flo
     body = joints(pose) * tall
     ground = height - rng.uniform(0.02, 0.1) * height
     depth = 0.06 * height * np.sin(2 * np.pi * time * rng.uniform(0.01, 0.05))  # nearer and farther
+    # the head of a tall figure that jumps stays in the picture
+    body *= min(1.0, (ground - max(0.0, depth.max())) / body[..., 1].max())
     out = np.empty_like(body)
     out[..., 0] = root[:, None] + side[:, None] * body[..., 0]
     out[..., 1] = (ground - np.maximum(0, depth))[:, None] - body[..., 1]
