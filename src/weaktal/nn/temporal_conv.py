@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # a layer of at least this many input-output pairs is wide: below it the transforms cost more than they save
-WIDE = 2**20
+WIDE = 2**18
 
 
 class Conv1d(nn.Conv1d):
@@ -26,11 +26,12 @@ class Conv1d(nn.Conv1d):
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
 
     def forward(self, input: Tensor) -> Tensor:
-        wide = self.in_channels * self.out_channels >= WIDE
-        if not wide or input.device.type != "cpu" or input.dtype not in (torch.float32, torch.float64):
-            return super().forward(input.transpose(1, 2)).transpose(1, 2)
-        if self.kernel_size[0] == 1:
+        if self.kernel_size[0] == 1 and input.is_contiguous():
             return F.linear(input, self.weight[..., 0], self.bias)
+        wide = self.in_channels * self.out_channels >= WIDE
+        usual = self.kernel_size[0] == 1 or not wide or input.device.type != "cpu"
+        if usual or input.dtype not in (torch.float32, torch.float64):
+            return super().forward(input.transpose(1, 2)).transpose(1, 2)
         out: Tensor = _Winograd.apply(input, self.weight)  # type: ignore[no-untyped-call]
         if self.bias is None:
             return out
