@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
+from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows, uniform_rows
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
@@ -173,12 +174,9 @@ def scoring_rows(lengths: IntArray, segments: int, sampling: Sampling) -> tuple[
     Returns:
         rows (B, S), and how many of them count, (B,); rows after those repeat the video's last snippet.
     """
-    count = np.full_like(lengths, segments)
     if sampling == "activitynet":
-        count = np.where(lengths <= segments, np.maximum(lengths, 2), segments)
-    place = np.arange(count.max())
-    rows = place * lengths[:, None] // count[:, None]
-    return np.minimum(rows, lengths[:, None] - 1), count
+        return at_most_rows(lengths, segments)
+    return uniform_rows(lengths, segments), np.full_like(lengths, segments)
 
 
 def training_rows(
@@ -188,21 +186,9 @@ def training_rows(
 
     Given the legacy `numpy.random.RandomState`, a video gets the very draws of the published code.
     """
-    draw = rng.integers if isinstance(rng, np.random.Generator) else rng.randint
-    out = np.empty((len(lengths), segments), np.int64)
-    for row, length in zip(out, lengths.tolist(), strict=True):
-        low = np.arange(segments) * length // segments
-        if length == segments:
-            row[:] = low
-        elif sampling == "thumos14":
-            row[:] = draw(low, np.append(low[1:], length - 1) + 1)
-        elif length < segments:
-            row[:] = np.sort(draw(0, length, segments))
-        else:
-            # the last one starts from where its predecessor was drawn, not from its own bin
-            row[:-1] = draw(low[:-1], low[1:] + 1)
-            row[-1] = draw(row[-2] if segments > 1 else 0, length)
-    return out
+    if sampling == "thumos14":
+        return perturbed_rows(lengths, segments, rng)
+    return np.concatenate([chained_rows([n], segments, rng) for n in lengths])
 
 
 # ---------------------------------------------------------------------------------------------- network

@@ -42,14 +42,9 @@ def write_report(
     instances = len(annotations.instance_table())
     views = [view_video(annotations, n, runs, (thumbnails or {}).get(n, ())) for n in names]
     counted = np.flatnonzero(~np.isnan(runs[0].ap).all(axis=0))
-    environment = Environment(
-        loader=PackageLoader("weaktal.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.jinja").render(
+    render_page(
+        path,
+        "page.html.jinja",
         title=title,
         facts=facts,
         runs=runs,
@@ -67,9 +62,20 @@ def write_report(
         colors=class_colors(len(annotations.classes)),
         views=views,
         left_out=len(annotations) - len(names),
-        width=WIDTH,
-        clock=clock,
         mean=lambda x: float(np.mean(x)),
-        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def render_page(path: str | PathLike[str], template: str, **content: object) -> None:
+    """Write a page from a template of this package, whole or not at all; names in it are escaped."""
+    environment = Environment(
+        loader=PackageLoader("weaktal.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(
+        width=WIDTH, clock=clock, written=datetime.now().strftime("%Y-%m-%d %H:%M"), **content
     )
     write_text(path, page)

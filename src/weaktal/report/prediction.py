@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from os import PathLike
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from weaktal.core import Annotations, Detections, SnippetScores, Video, write_text
-from weaktal.report.timeline import WIDTH, RunView, class_colors, clock, view_video
+from weaktal.core import Annotations, Detections, SnippetScores, Video
+from weaktal.report.page import render_page
+from weaktal.report.timeline import RunView, class_colors, view_video
 
 
 def write_prediction_page(
@@ -47,21 +46,12 @@ def write_prediction_page(
         scores=scores,
     )
     views = [view_video(annotations, n, [run], thumbnails.get(n, ())) for n in durations]
-    environment = Environment(
-        loader=PackageLoader("weaktal.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("prediction.html.jinja").render(
+    render_page(
+        path,
+        "prediction.html.jinja",
         title=title,
         facts=facts,
         views=views,
         classes=detections.classes,
         colors=class_colors(len(detections.classes)),
-        width=WIDTH,
-        clock=clock,
-        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
-    write_text(path, page)
