@@ -25,6 +25,7 @@ from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_videos
+from weaktal.nn.precision import apply_whole
 from weaktal.nn.ragged import Ragged
 
 
@@ -124,6 +125,30 @@ def unit(x: Tensor) -> Tensor:
     return normalized
 
 
+class _Cosines(torch.autograd.Function):
+    """See `cosines`. The rows are normalized after the product: C + 2 columns in place of D."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, towards: Tensor) -> Tensor:
+        norm = x.norm(dim=1, keepdim=True)
+        out = (x @ towards.T).div_(norm + 1e-9)
+        ctx.save_for_backward(x, towards, norm, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = grads
+        x, towards, norm, out = ctx.saved_tensors
+        scaled = grad / (norm + 1e-9)
+        along = (scaled * out).sum(dim=1, keepdim=True) / norm.clamp(min=1e-30)
+        return torch.addcmul(scaled @ towards, along, x, value=-1), scaled.T @ x
+
+
+def cosines(x: Tensor, towards: Tensor) -> Tensor:
+    """Products of the `unit` rows of x (N, D) with rows (K, D) that are unit already: (N, K)."""
+    return apply_whole(_Cosines, x, towards)
+
+
 class ISSFNetwork(nn.Module):
     """Embedding, saliency, information interaction unit, boundary refinement and the cosine head."""
 
@@ -153,11 +178,10 @@ class ISSFNetwork(nn.Module):
         counts = torch.bincount(layout.video[inside], minlength=len(layout)).tolist()
         salient_layout = Ragged(counts, e.device)
         rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
-        f = e[inside]
+        f = e.index_select(0, inside)
         salient = layout.attend(e, self.gated(f, self.channel_weights), salient_layout)
-        rest = layout.attend(e, self.gated(e[outside], self.channel_back_weights), rest_layout)
-        share = self.config.nonsalient_weight
-        refined = (1 - share) * salient + share * rest
+        others = self.gated(e.index_select(0, outside), self.channel_back_weights)
+        refined = salient.lerp(layout.attend(e, others, rest_layout), self.config.nonsalient_weight)
         return Forward(
             layout,
             e,
@@ -193,16 +217,14 @@ class ISSFNetwork(nn.Module):
 
     def gated(self, f: Tensor, gate: nn.Module) -> Tensor:
         """The channel gate of the information interaction unit (section 3.4)."""
-        weight: Tensor = gate(f).softmax(dim=1)
-        return f + weight * f
+        return torch.addcmul(f, gate(f).softmax(dim=1), f)
 
     def predict(self, x: Tensor, layout: Ragged) -> View:
         """The cosine head (section 3.6)."""
         s = self.config.scale
         centers = unit(self.ac_center)
         towards = torch.cat([centers, unit(self.fg_center)])
-        # the rows are normalized after the product: C + 2 columns in place of D
-        cosine = s * (x @ towards.T) / (x.norm(dim=1, keepdim=True) + 1e-9)
+        cosine = s * cosines(x, towards)
         weights = cosine.sigmoid()
         logits, attention = cosine[:, :-1], weights[:, -1]
         pooled = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from weaktal.nn.precision import apply_whole
 
 
 class Ragged:
@@ -27,7 +30,10 @@ class Ragged:
         self.lengths = [int(n) for n in lengths]
         self.total = sum(self.lengths)
         self.device = device
-        self.groups = _groups(self.lengths, waste or (1.0 if device.type == "cpu" else 1.5))
+        waste = waste or (1.0 if device.type == "cpu" else 1.5)
+        self.groups = _groups(self.lengths, waste)
+        self.one_by_one = waste == 1.0
+        """Whether sequences are worked on one after another, not in padded groups."""
         self.alone = len(self.groups) == len(self.lengths)
         """Whether every sequence is its own group, so that nothing is padded."""
         sizes = torch.tensor(self.lengths)
@@ -75,6 +81,8 @@ class Ragged:
 
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
+        if self.one_by_one:
+            return apply_whole(_WeightedSums, weights, rows, self)
         pairs = zip(self.padded(weights), self.padded(rows), strict=True)
         return torch.cat([w.transpose(1, 2) @ x for w, x in pairs])[self.home]
 
@@ -88,12 +96,8 @@ class Ragged:
         Returns:
             (N, D); zeros for a sequence without keys.
         """
-        if self.alone:
-            key_parts = key_layout.split(keys)
-            pairs = zip(self.split(query), key_parts, strict=True)
-            return torch.cat(
-                [(q @ k.T).softmax(dim=1) @ k if len(k) else torch.zeros_like(q) for q, k in pairs]
-            )
+        if self.one_by_one:
+            return apply_whole(_Attention, query, keys, self, key_layout)
         parts = []
         groups = zip(self.groups, self.padded(query), key_layout.padded(keys, self.groups), strict=True)
         for group, q, k in groups:
@@ -121,3 +125,61 @@ def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
             groups.append([i])
             real = lengths[i]
     return groups
+
+
+class _Attention(torch.autograd.Function):
+    """`Ragged.attend` without groups: every result is written where it belongs."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, layout: Ragged, key_layout: Ragged) -> Tensor:
+        out = torch.empty_like(query)
+        weights = []
+        for q, k, o in zip(layout.split(query), key_layout.split(keys), layout.split(out), strict=True):
+            weights.append(torch.mm(q, k.T).softmax(dim=1))
+            torch.mm(weights[-1], k, out=o)
+        ctx.save_for_backward(query, keys, out, *weights)
+        ctx.layouts = layout, key_layout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        (grad,) = grads
+        query, keys, out, *weights = ctx.saved_tensors
+        layout, key_layout = ctx.layouts
+        to_query = torch.empty_like(query)
+        to_keys = torch.empty_like(keys) if ctx.needs_input_grad[1] else None
+        centre = (grad * out).sum(dim=1, keepdim=True)  # over the keys, weight times its gradient
+        queries = zip(*(layout.split(x) for x in (query, grad, centre, to_query)), strict=True)
+        to_key_parts = key_layout.split(keys if to_keys is None else to_keys)
+        for (q, g, c, to_q), k, to_k, w in zip(
+            queries, key_layout.split(keys), to_key_parts, weights, strict=True
+        ):
+            to_logits = torch.mm(g, k.T).sub_(c).mul_(w)
+            torch.mm(to_logits, k, out=to_q)
+            if to_keys is not None:
+                torch.mm(w.T, g, out=to_k).addmm_(to_logits.T, q)
+        return to_query, to_keys, None, None
+
+
+class _WeightedSums(torch.autograd.Function):
+    """`Ragged.weighted_sums` without groups, in the same manner."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, rows: Tensor, layout: Ragged) -> Tensor:
+        out = rows.new_empty(len(layout), weights.shape[1], rows.shape[1])
+        for w, x, o in zip(layout.split(weights), layout.split(rows), out, strict=True):
+            torch.mm(w.T, x, out=o)
+        ctx.save_for_backward(weights, rows)
+        ctx.layout = layout
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad,) = grads
+        weights, rows = ctx.saved_tensors
+        to_weights, to_rows = torch.empty_like(weights), torch.empty_like(rows)
+        parts = (ctx.layout.split(x) for x in (weights, rows, to_weights, to_rows))
+        for w, x, to_w, to_x, g in zip(*parts, grad, strict=True):
+            torch.mm(x, g.T, out=to_w)
+            torch.mm(w, g, out=to_x)
+        return to_weights, to_rows, None

@@ -1,0 +1,22 @@
+"""Functions with a backward pass of our own, under mixed precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others: Any) -> Tensor:
+    """Call a function outside autocast, with half-precision tensors made float32.
+
+    Its backward pass then meets the types that its forward pass had.
+    """
+
+    def whole(x: Any) -> Any:
+        return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
+
+    with torch.autocast(first.device.type, enabled=False):
+        out: Tensor = function.apply(*map(whole, (first, *others)))  # type: ignore[no-untyped-call]
+    return out
