@@ -21,9 +21,11 @@ demo: env
 test: env lint types
 	$(BIN)/python -m pytest -n auto
 
-# every method, killed 20 times at random moments and resumed to the same bits
+# every method, killed 20 times at random moments and resumed to the same bits; 200 videos the same way
 soak: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[cluster]"
 	WEAKTAL_KILLS=20 $(BIN)/python -m pytest -n auto tests/methods/test_contract.py -k killed
+	WEAKTAL_VIDEOS=200 $(BIN)/python -m pytest tests/features/extract/test_driver.py -k "killed or cluster"
 
 lint: env
 	$(BIN)/ruff check .

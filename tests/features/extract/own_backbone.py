@@ -16,6 +16,7 @@ class Brightness:
     """Mean and deviation of 4 frames.
 
     `sleep` makes it slow; frames brighter than `deadly` kill the process, with a `mark` (a file) only once.
+    A process says that it is at work by a file named by its number in the folder `EXTRACTING`.
     """
 
     def __init__(self, sleep: float = 0.0, deadly: float = 1e9, mark: str = "") -> None:
@@ -25,6 +26,8 @@ class Brightness:
         return Description("brightness", fps=10, window=4, stride=4, dims={"rgb": 2})
 
     def extract(self, frames: Iterator[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        if folder := os.environ.get("EXTRACTING"):
+            Path(folder, str(os.getpid())).touch()
         for clip in windows(frames, 4, 4):
             time.sleep(self.sleep)
             if clip.mean() > self.deadly and not (self.mark and Path(self.mark).exists()):

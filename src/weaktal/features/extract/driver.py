@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing import get_context
@@ -283,16 +284,20 @@ def describe_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -
     return ", ".join(parts) or None
 
 
-def _start_worker() -> None:
-    """Each worker keeps to one core; there are as many workers as cores."""
-    try:
-        import cv2
-    except ModuleNotFoundError:
-        pass
-    else:
-        cv2.setNumThreads(1)
+def extract_in_worker(job: Job, video: Path, target: Path) -> Outcome:
+    """`extract_video` in a process of its own, which keeps to one core.
+
+    There are as many workers as cores; and how a network's sums are split among threads decides their last
+    bits, so that the same number of threads everywhere makes the files the same on every engine.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when a backbone imports it
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    with suppress(ModuleNotFoundError):
+        import cv2
+
+        cv2.setNumThreads(1)
+    return extract_video(job, video, target)
 
 
 @dataclass(frozen=True)
@@ -321,9 +326,7 @@ class LocalEngine:
             batch = [suspects.pop(0)] if alone else waiting
             lost = []
             # "spawn": a fork would copy threads of the caller (torch, OpenCV) in any state
-            with ProcessPoolExecutor(
-                1 if alone else size, mp_context=get_context("spawn"), initializer=_start_worker
-            ) as pool:
+            with ProcessPoolExecutor(1 if alone else size, mp_context=get_context("spawn")) as pool:
                 futures: dict[Future[Outcome], tuple[Path, Path]] = {}
                 queue = iter(batch)
                 broken = False
@@ -333,7 +336,7 @@ class LocalEngine:
                         not broken and len(futures) < (1 if alone else size) and (task := next(queue, None))
                     ):
                         try:
-                            futures[pool.submit(extract_video, job, *task)] = task
+                            futures[pool.submit(extract_in_worker, job, *task)] = task
                         except BrokenProcessPool:
                             broken = True
                             lost.append(task)

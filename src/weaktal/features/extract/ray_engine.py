@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weaktal.core import InputError
-from weaktal.features.extract.driver import ATTEMPTS, Job, Outcome, died, extract_video
+from weaktal.features.extract.driver import ATTEMPTS, Job, Outcome, died, extract_in_worker
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class RayEngine:
             except (ConnectionError, ValueError) as error:
                 raise InputError("no such Ray cluster", found=self.address, hint=str(error)) from None
         try:
-            remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(extract_video)
+            remote = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(extract_in_worker)
             most = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             queue = iter(tasks)
             running: dict[Any, tuple[Path, Path]] = {}
             while True:
                 while len(running) < most and (task := next(queue, None)):
-                    running[remote.remote(job, *(p.resolve() for p in task))] = task
+                    running[remote.remote(job, *(p.absolute() for p in task))] = task
                 if not running:
                     return
                 (ready, *_), _ = ray.wait(list(running), num_returns=1)
