@@ -12,7 +12,7 @@ import torch
 from weaktal.core import InputError, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
 from weaktal.methods import issf as module
-from weaktal.methods.issf import ISSF, ISSFBatch, ISSFConfig, Memory, memory_momentum
+from weaktal.methods.issf import ISSF, ISSFBatch, ISSFConfig, Memory, cosine_head, memory_momentum, unit
 from weaktal.methods.protocol import TrainingData
 from weaktal.nn.ragged import Ragged
 
@@ -196,3 +196,22 @@ def test_other_weights_are_refused(change: Callable[[dict[str, torch.Tensor]], o
 def test_the_number_of_classes_must_fit() -> None:
     with pytest.raises(InputError, match=r"2.*3"):
         ISSF.from_published(official(), classes=("a", "b"))
+
+
+@pytest.mark.parametrize("waste", [1.0, 2.0])
+def test_the_gradient_of_the_cosine_head_is_a_numerical_one(waste: float) -> None:
+    layout = Ragged([3, 1, 4], torch.device("cpu"), waste=waste)
+    x, towards = torch.randn(8, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
+    x[2] = 0  # a snippet that is all zeros has no direction, and no gradient through its norm
+
+    def head(x: torch.Tensor, towards: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return cosine_head(x, unit(towards), 3.0, layout)
+
+    some = [i for i in range(8) if i != 2]
+
+    def without_zeros(part: torch.Tensor, towards: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return head(torch.zeros(8, 5, dtype=x.dtype).index_copy(0, torch.tensor(some), part), towards)
+
+    part = x[some].requires_grad_()
+    assert torch.autograd.gradcheck(without_zeros, (part, towards.requires_grad_()))
+    assert torch.isfinite(torch.autograd.grad(head(x.requires_grad_(), towards)[1].sum(), x)[0]).all()

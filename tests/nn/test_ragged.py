@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.ragged import Ragged, partition
 
 CPU = torch.device("cpu")
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=6)
@@ -66,3 +66,22 @@ def test_attention_equals_plain_loops(sizes: list[tuple[int, int]], waste: float
 def test_an_empty_sequence_has_mean_zero(waste: float) -> None:
     layout = Ragged([2, 0], CPU, waste=waste)
     assert layout.means(torch.ones(2, 3)).tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+@given(lengths, wastes)
+def test_products_are_added_in_place(sizes: list[int], waste: float) -> None:
+    layout = Ragged(sizes, CPU, waste=waste)
+    rows, matrices = torch.randn(layout.total, 3), torch.randn(len(sizes), 3, 2)
+    out = torch.ones(layout.total, 2)
+    layout.add_products(out, rows, matrices)
+    expected = torch.cat([r @ m for r, m in zip(rows.split(sizes), matrices, strict=True)])
+    torch.testing.assert_close(out, 1 + expected)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_partition_keeps_order_and_gradients(mask: list[bool]) -> None:
+    rows = torch.randn(len(mask), 2, dtype=torch.float64, requires_grad=True)
+    chosen = torch.tensor(mask)
+    for found, expected in zip(partition(rows, chosen), (rows[chosen], rows[~chosen]), strict=True):
+        assert torch.equal(found, expected)
+    torch.autograd.gradcheck(lambda x: torch.cat([p.square() for p in partition(x, chosen)]), rows)

@@ -26,7 +26,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_videos
 from weaktal.nn.precision import apply_whole
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.ragged import Ragged, partition
 
 
 class ISSFConfig(MethodConfig):
@@ -125,28 +125,52 @@ def unit(x: Tensor) -> Tensor:
     return normalized
 
 
-class _Cosines(torch.autograd.Function):
-    """See `cosines`. The rows are normalized after the product: C + 2 columns in place of D."""
+class _CosineHead(torch.autograd.Function):
+    """See `cosine_head`. Rows are normalized after the product: C + 2 columns in place of D."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, towards: Tensor) -> Tensor:
-        norm = x.norm(dim=1, keepdim=True)
-        out = (x @ towards.T).div_(norm + 1e-9)
-        ctx.save_for_backward(x, towards, norm, out)
-        return out
+    def forward(
+        ctx: Any, x: Tensor, towards: Tensor, scale: float, layout: Ragged
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        factor = scale / (x.norm(dim=1, keepdim=True) + 1e-9)
+        logits = (x @ towards.T).mul_(factor)
+        weights = logits.sigmoid()
+        ctx.save_for_backward(x, towards, factor, logits, weights)
+        ctx.scale, ctx.layout = scale, layout
+        return logits, layout.weighted_sums(weights, x), layout.sums(weights)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (grad,) = grads
-        x, towards, norm, out = ctx.saved_tensors
-        scaled = grad / (norm + 1e-9)
-        along = (scaled * out).sum(dim=1, keepdim=True) / norm.clamp(min=1e-30)
-        return torch.addcmul(scaled @ towards, along, x, value=-1), scaled.T @ x
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, towards, factor, logits, weights = ctx.saved_tensors
+        to_logits, to_sums, to_masses = grads
+        layout = ctx.layout
+        to_weights = to_masses[layout.video]
+        layout.add_products(to_weights, x, to_sums.mT)
+        # through the sigmoid, then through the product and the norm of each row
+        to_product = to_weights.mul_(weights).addcmul_(to_weights, weights, value=-1).add_(to_logits)
+        along = (to_product * logits).sum(dim=1, keepdim=True)
+        to_product.mul_(factor)
+        to_x = to_product @ towards
+        layout.add_products(to_x, weights, to_sums)
+        along.mul_((factor / ctx.scale).square_())  # over the squared norm
+        return to_x.addcmul_(along, x, value=-1), to_product.T @ x, None, None
 
 
-def cosines(x: Tensor, towards: Tensor) -> Tensor:
-    """Products of the `unit` rows of x (N, D) with rows (K, D) that are unit already: (N, K)."""
-    return apply_whole(_Cosines, x, towards)
+def cosine_head(x: Tensor, towards: Tensor, scale: float, layout: Ragged) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled cosines of snippets, and the snippets of each video pooled by their sigmoids.
+
+    Args:
+        x: (N, D) packed rows of B videos.
+        towards: (K, D) rows that are `unit` already.
+        scale: factor of the cosines.
+        layout: of the rows.
+
+    Returns:
+        logits (N, K); sums over each video of sigmoid(logit) times row, (B, K, D); sums of the sigmoids
+        alone, (B, K).
+    """
+    found: tuple[Tensor, Tensor, Tensor] = apply_whole(_CosineHead, x, towards, scale, layout)
+    return found
 
 
 class ISSFNetwork(nn.Module):
@@ -174,13 +198,12 @@ class ISSFNetwork(nn.Module):
         layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
         mask = self.salient(e, layout)
-        inside, outside = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-        counts = torch.bincount(layout.video[inside], minlength=len(layout)).tolist()
+        counts = [int(m.sum()) for m in layout.split(mask)]
         salient_layout = Ragged(counts, e.device)
         rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
-        f = e.index_select(0, inside)
+        f, others = partition(e, mask)
         salient = layout.attend(e, self.gated(f, self.channel_weights), salient_layout)
-        others = self.gated(e.index_select(0, outside), self.channel_back_weights)
+        others = self.gated(others, self.channel_back_weights)
         refined = salient.lerp(layout.attend(e, others, rest_layout), self.config.nonsalient_weight)
         return Forward(
             layout,
@@ -223,11 +246,9 @@ class ISSFNetwork(nn.Module):
         """The cosine head (section 3.6)."""
         s = self.config.scale
         centers = unit(self.ac_center)
-        towards = torch.cat([centers, unit(self.fg_center)])
-        cosine = s * cosines(x, towards)
-        weights = cosine.sigmoid()
-        logits, attention = cosine[:, :-1], weights[:, -1]
-        pooled = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]
+        cosine, sums, masses = cosine_head(x, torch.cat([centers, unit(self.fg_center)]), s, layout)
+        logits, attention = cosine[:, :-1], cosine[:, -1].sigmoid()
+        pooled = sums / (masses + 1e-5)[..., None]
         pooled = unit(pooled)
         agnostic = s * pooled[:, -1] @ centers.T
         classwise = s * (pooled[:, :-1] * centers).sum(dim=2)

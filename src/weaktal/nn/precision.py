@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others: Any) -> Tensor:
+def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others: Any) -> Any:
     """Call a function outside autocast, with half-precision tensors made float32.
 
     Its backward pass then meets the types that its forward pass had.
@@ -18,5 +18,4 @@ def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others:
         return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
     with torch.autocast(first.device.type, enabled=False):
-        out: Tensor = function.apply(*map(whole, (first, *others)))  # type: ignore[no-untyped-call]
-    return out
+        return function.apply(*map(whole, (first, *others)))  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,12 +40,20 @@ class Ragged:
         sizes = torch.tensor(self.lengths)
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
         self.sizes = sizes.to(device)
-        self.video = torch.repeat_interleave(torch.arange(len(self.lengths)), sizes).to(device)
-        # where each sequence stands among the sequences of all groups, one group after another
-        self.home = torch.tensor([i for g in self.groups for i in g]).argsort().to(device)
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def video(self) -> Tensor:
+        """(N,) sequence of each row."""
+        sizes = torch.tensor(self.lengths)
+        return torch.repeat_interleave(torch.arange(len(self)), sizes).to(self.device)
+
+    @cached_property
+    def home(self) -> Tensor:
+        """(B,) where each sequence stands among those of all groups, one group after another."""
+        return torch.tensor([i for g in self.groups for i in g]).argsort().to(self.device)
 
     def padded_index(self, group: Sequence[int]) -> Tensor:
         """(b, T) packed row of each padded place; `total` (one past the last row) where there is none."""
@@ -82,9 +91,24 @@ class Ragged:
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
         if self.one_by_one:
-            return apply_whole(_WeightedSums, weights, rows, self)
+            return torch.stack([w.T @ x for w, x in zip(self.split(weights), self.split(rows), strict=True)])
         pairs = zip(self.padded(weights), self.padded(rows), strict=True)
         return torch.cat([w.transpose(1, 2) @ x for w, x in pairs])[self.home]
+
+    def add_products(self, out: Tensor, rows: Tensor, matrices: Tensor) -> None:
+        """Add each row times its sequence's matrix, in place and without gradients.
+
+        Args:
+            out: (N, D), added to.
+            rows: (N, K).
+            matrices: (B, K, D).
+        """
+        if self.one_by_one:
+            for o, x, m in zip(self.split(out), self.split(rows), matrices, strict=True):
+                o.addmm_(x, m)
+        else:
+            parts = self.padded(rows)
+            out += self.pack([x @ matrices[list(g)] for g, x in zip(self.groups, parts, strict=True)])
 
     def attend(self, query: Tensor, keys: Tensor, key_layout: Ragged) -> Tensor:
         """softmax(query keys^T) keys within each sequence: unscaled dot-product attention.
@@ -97,7 +121,8 @@ class Ragged:
             (N, D); zeros for a sequence without keys.
         """
         if self.one_by_one:
-            return apply_whole(_Attention, query, keys, self, key_layout)
+            out: Tensor = apply_whole(_Attention, query, keys, self, key_layout)
+            return out
         parts = []
         groups = zip(self.groups, self.padded(query), key_layout.padded(keys, self.groups), strict=True)
         for group, q, k in groups:
@@ -125,6 +150,30 @@ def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
             groups.append([i])
             real = lengths[i]
     return groups
+
+
+def partition(rows: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows (N, D) that are chosen, by a mask (N,), and the others, each in order."""
+    order = torch.cat([chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]])
+    count = int(chosen.sum())
+    both: Tensor = _Permuted.apply(rows, order)  # type: ignore[no-untyped-call]
+    return both[:count], both[count:]
+
+
+class _Permuted(torch.autograd.Function):
+    """Rows in another order; the gradient is gathered back, where that of an index is summed row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        return grads[0].index_select(0, place), None
 
 
 class _Attention(torch.autograd.Function):
@@ -159,27 +208,3 @@ class _Attention(torch.autograd.Function):
             if to_keys is not None:
                 torch.mm(w.T, g, out=to_k).addmm_(to_logits.T, q)
         return to_query, to_keys, None, None
-
-
-class _WeightedSums(torch.autograd.Function):
-    """`Ragged.weighted_sums` without groups, in the same manner."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, rows: Tensor, layout: Ragged) -> Tensor:
-        out = rows.new_empty(len(layout), weights.shape[1], rows.shape[1])
-        for w, x, o in zip(layout.split(weights), layout.split(rows), out, strict=True):
-            torch.mm(w.T, x, out=o)
-        ctx.save_for_backward(weights, rows)
-        ctx.layout = layout
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        (grad,) = grads
-        weights, rows = ctx.saved_tensors
-        to_weights, to_rows = torch.empty_like(weights), torch.empty_like(rows)
-        parts = (ctx.layout.split(x) for x in (weights, rows, to_weights, to_rows))
-        for w, x, to_w, to_x, g in zip(*parts, grad, strict=True):
-            torch.mm(x, g.T, out=to_w)
-            torch.mm(w, g, out=to_x)
-        return to_weights, to_rows, None
