@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -32,7 +32,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.nn.dropout import Dropout, dropout_mask
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import masked_topk_mean, topk_mean
-from weaktal.nn.temporal_conv import Conv1d
+from weaktal.nn.temporal_conv import Conv1d, constant_weights
 
 IntArray = NDArray[np.int64]
 
@@ -115,16 +115,20 @@ class STCLNetConfig(MethodConfig):
     )
 
 
-# snippets that pass through the trunk at once when exemplars are made; bounds memory
-CHUNK = 10_000
+# snippets that pass through the trunk at once when exemplars are made: bounds memory, and tensors of this
+# size stay below the 32 MiB from which the allocator takes fresh, slow pages for every one of them
+CHUNK = 2_000
 
 
 # --- network -----------------------------------------------------------------------------------------------
 
 
+SLOPE = 0.2
+
+
 def _lrelu(x: Tensor) -> Tensor:
-    """Slope 0.2; `x`, fresh from a convolution, is overwritten where no gradient needs it."""
-    return F.leaky_relu(x, 0.2, inplace=not torch.is_grad_enabled())
+    """Leaky ReLU; `x`, fresh from a convolution, is overwritten."""
+    return F.leaky_relu_(x, SLOPE)
 
 
 class LeakyReLU(nn.Module):
@@ -156,7 +160,10 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _kept(x: Tensor, keep: Tensor | None) -> Tensor:
-    return x if keep is None else x * keep
+    """`x`, fresh, with a dropout mask; overwritten where no gradient needs it."""
+    if keep is None:
+        return x
+    return x * keep if torch.is_grad_enabled() else x.mul_(keep)
 
 
 class Gated(NamedTuple):
@@ -165,6 +172,7 @@ class Gated(NamedTuple):
     attention: Tensor  # (B, T, 1)
     filtered: Tensor  # (B, T, h)
     keep_channel: Tensor | None  # (B, h)
+    bits: Tensor  # (B, T, h), after dropout
     keep_bits: Tensor | None  # (B, T, h)
 
 
@@ -193,7 +201,8 @@ class AttentionUnit(nn.Module):
     def _channel(self, average: Tensor) -> Tensor:
         """(B, h): the convolution over a sequence of one element, so only its centre tap sees anything."""
         conv = self.channel_conv.conv
-        return _lrelu(F.linear(average, conv.weight[:, :, 1], conv.bias))
+        padded = F.pad(average[..., None], (1, 1)).flatten(1)
+        return _lrelu(F.linear(padded, conv.weight.flatten(1), conv.bias))
 
     def forward(self, own: Tensor, other: Tensor, average: Tensor, mask: Tensor | None) -> Gated:
         """Filter whole videos.
@@ -205,34 +214,92 @@ class AttentionUnit(nn.Module):
         """
         channel, bits = self._channel(average), _lrelu(self.bit_wise_attn.conv(other))
         keep_channel, keep_bits = self.channel_conv.mask(channel), self.bit_wise_attn.mask(bits)
-        gate = _kept(channel, keep_channel)[:, None] * _kept(bits, keep_bits)
-        filtered = torch.sigmoid(gate) * own
+        bits = _kept(bits, keep_bits)
+        filtered = torch.sigmoid(_kept(channel, keep_channel)[:, None] * bits) * own
         hidden = _masked(self.attention[:3](filtered), mask)
-        return Gated(torch.sigmoid(self.attention[3:](hidden)), filtered, keep_channel, keep_bits)
+        return Gated(torch.sigmoid(self.attention[3:](hidden)), filtered, keep_channel, bits, keep_bits)
 
-    def filter_rows(
+    def filter_known(
         self,
         own: Tensor,
-        window: Tensor,
         average: Tensor,
         keep_channel: Tensor | None,
+        bits: Tensor,
         keep_bits: Tensor | None,
+        windows: Callable[[slice], Tensor],
     ) -> Tensor:
-        """`Gated.filtered` of single snippets, from their neighbourhood alone.
+        """`Gated.filtered` of single snippets, of which an earlier pass has made the bits.
 
         Args:
             own: (N, K, h), K snippets of each of N videos.
-            window: (N, K, 3, h), the other modality at the snippet before, the snippet, and the one after.
             average: (N, h).
-            keep_channel, keep_bits: masks (N, h) and (N, K, h) of an earlier pass, or None.
+            keep_channel: dropout mask (N, h) of the earlier pass, or None.
+            bits, keep_bits: (N, K, h), bits after dropout, and the dropout mask or None.
+            windows: gives (n, K, 3, h) for a slice of the videos, the other modality at the snippet before,
+                the snippet, and the one after.
 
         Returns:
             (N, K, h).
         """
         conv = self.bit_wise_attn.conv
-        bits = _lrelu(F.linear(window.flatten(2), conv.weight.transpose(1, 2).flatten(1), conv.bias))
-        gate = _kept(self._channel(average), keep_channel)[:, None] * _kept(bits, keep_bits)
+        weight = conv.weight.transpose(1, 2).flatten(1)
+        kept = _known_layer(lambda part: windows(part).flatten(2), weight, conv.bias, bits, keep_bits)
+        gate = _kept(self._channel(average), keep_channel)[:, None] * kept
         return torch.sigmoid(gate) * own
+
+
+class _KnownLayer(torch.autograd.Function):
+    """Linear layer, leaky ReLU and dropout whose outputs are known: the work of a backward pass alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor | Callable[[slice], Tensor],
+        weight: Tensor,
+        bias: Tensor,
+        known: Tensor,
+        keep: Tensor | None,
+    ) -> Tensor:
+        ctx.inputs = None if isinstance(x, Tensor) else x
+        ctx.save_for_backward(x if isinstance(x, Tensor) else None, weight, known, keep)
+        return known.view_as(known)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        x, weight, known, keep = ctx.saved_tensors
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight, dbias = torch.zeros_like(weight), weight.new_zeros(len(weight))
+        videos = max(1, CHUNK // known.shape[1])
+        for low in range(0, len(known), videos):
+            part = slice(low, low + videos)
+            g = torch.where(known[part] > 0, grads[0][part], SLOPE * grads[0][part])
+            g = _kept(g, None if keep is None else keep[part])
+            if dx is not None:
+                torch.matmul(g, weight.to(g.dtype), out=dx[part])
+            inputs = (ctx.inputs(part) if x is None else x[part]).flatten(0, 1)
+            g = g.flatten(0, 1)
+            dweight += g.T @ inputs.to(g.dtype)
+            dbias += g.sum(0)
+        return dx, dweight, dbias, None, None
+
+
+def _known_layer(
+    x: Tensor | Callable[[slice], Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    known: Tensor,
+    keep: Tensor | None,
+) -> Tensor:
+    """`known` as a function of the weights and of `x`.
+
+    Args:
+        x: inputs (N, K, C), or a function that gives those of a slice of the N, which then get no gradient.
+        weight, bias: (O, C) and (O,).
+        known: (N, K, O), the outputs of an earlier pass without gradient, after dropout.
+        keep: its dropout mask (N, K, O), or None.
+    """
+    out: Tensor = _KnownLayer.apply(x, weight, bias, known, keep)  # type: ignore[no-untyped-call]
+    return out
 
 
 class Trunk(NamedTuple):
@@ -243,7 +310,9 @@ class Trunk(NamedTuple):
     flow_attention: Tensor
     x: Tensor  # (B, T, D), embedding
     average: Tensor  # (B, D), mean of the input over time
-    masks: tuple[Tensor | None, ...]  # channel and bits of RGB, channel and bits of flow, x
+    rgb: Gated
+    flow: Gated
+    keep: Tensor | None  # (B, T, D), mask of x
 
 
 class Chosen(NamedTuple):
@@ -252,11 +321,13 @@ class Chosen(NamedTuple):
     rows: Tensor  # (N, K)
     x: Tensor  # (N, K, D), `Trunk.x` there
     average: Tensor  # (N, D), `Trunk.average`
-    rgb_channel: Tensor | None  # (N, h), and the other masks of `Trunk.masks`, these at `rows`
-    rgb_bits: Tensor | None  # (N, K, h)
+    rgb_channel: Tensor | None  # (N, h), mask
+    rgb_bits: Tensor  # (N, K, h), after dropout
+    rgb_keep: Tensor | None  # (N, K, h), mask
     flow_channel: Tensor | None
-    flow_bits: Tensor | None
-    keep: Tensor | None  # (N, K, D)
+    flow_bits: Tensor
+    flow_keep: Tensor | None
+    keep: Tensor | None  # (N, K, D), mask of `x`
 
 
 class Output(NamedTuple):
@@ -332,7 +403,9 @@ class STCLNetwork(nn.Module):
             f.attention,
             _masked(_kept(x, keep), mask),
             average,
-            (v.keep_channel, v.keep_bits, f.keep_channel, f.keep_bits, keep),
+            v,
+            f,
+            keep,
         )
 
     def correlate(self, x: Tensor, key: Conv1d, value: Conv1d, mask: Tensor | None) -> Tensor:
@@ -400,9 +473,9 @@ class STCLNetwork(nn.Module):
         """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
 
         Which snippets these are has no gradient. So whole videos pass through trunk and classifier without
-        one, and the chosen snippets alone, a fifth of all, are embedded again with it: an embedding depends
-        on the snippet, its two neighbours and the average of the video. The second pass uses the dropout
-        masks of the first, so values and gradients are those of one pass over everything.
+        one. Only for the chosen snippets, a fifth of all, a graph is made then, from what the first pass
+        knows of them: an embedding depends on the snippet, its two neighbours and the average of the video.
+        Values and gradients are those of one pass over everything, dropout included.
 
         Args:
             snippets: (N, S) int64, the rows of `source` that make up each video.
@@ -414,63 +487,84 @@ class STCLNetwork(nn.Module):
         """
         device, size = self.clswise_atn_conv.weight.device, snippets.shape[1]
 
-        def features(rows: Tensor) -> Tensor:
-            taken = source.index_select(0, rows.flatten().to(source.device)).to(device)
+        def features(rows: Tensor, columns: slice = slice(None)) -> Tensor:
+            taken = source[:, columns].index_select(0, rows.flatten().to(source.device)).to(device)
             return taken.reshape(*rows.shape, -1)
 
         videos = max(1, CHUNK // size)
-        parts = [
-            self._choose(features(snippets[i : i + videos]), label[i : i + videos].to(device))
-            for i in range(0, len(snippets), videos)
-        ]
+        with torch.no_grad():
+            parts = [
+                self._choose(features(snippets[i : i + videos]), label[i : i + videos].to(device))
+                for i in range(0, len(snippets), videos)
+            ]
         columns = zip(*parts, strict=True)
         chosen = Chosen._make(None if c[0] is None else torch.cat(c) for c in columns)
+        del parts, columns
         x = chosen.x
         if torch.is_grad_enabled():
             around = chosen.rows[..., None] + torch.arange(-1, 2, device=device)
-            inside = (around >= 0) & (around < size)
+            inside = ((around >= 0) & (around < size))[..., None]
             near = snippets.gather(1, around.clamp(0, size - 1).flatten(1).to(snippets.device))
-            x = self._embed(features(near.reshape(around.shape)) * inside[..., None], chosen)
+            near = near.reshape(around.shape)
+
+            def windows(part: slice, columns: slice) -> Tensor:
+                return features(near[part], columns) * inside[part]
+
+            x = self._embed(features(near[..., 1]), windows, chosen)
         return x.reshape(len(x), 2, -1, x.shape[-1]).mean(2)
 
-    @torch.no_grad()
     def _choose(self, features: Tensor, label: Tensor) -> Chosen:
         """The top foreground snippets, then the top background snippets, of videos (N, S, D)."""
         n, size = features.shape[:2]
         trunk = self.trunk(features)
         scores = self.classifier(trunk.x)
-        own = suppressed(scores, trunk.attention)[torch.arange(n, device=label.device), :, label]
+        videos = torch.arange(n, device=label.device)
+        own = suppressed(scores, trunk.attention)[videos, :, label]
         rows = torch.stack([own, scores[..., -1]], 1).topk(max(1, size // 10), dim=2).indices.flatten(1)
+        picked = (rows + size * videos[:, None]).flatten()
 
-        def at_rows(x: Tensor | None) -> Tensor | None:
-            return None if x is None else _pick(x, rows)
+        def pick(x: Tensor) -> Tensor:
+            return x.flatten(0, 1).index_select(0, picked).reshape(n, -1, x.shape[2])
 
-        rgb_channel, rgb_bits, flow_channel, flow_bits, keep = trunk.masks
+        def pick_mask(x: Tensor | None) -> Tensor | None:
+            return None if x is None else pick(x)
+
         return Chosen(
             rows,
-            _pick(trunk.x, rows),
+            pick(trunk.x),
             trunk.average,
-            rgb_channel,
-            at_rows(rgb_bits),
-            flow_channel,
-            at_rows(flow_bits),
-            at_rows(keep),
+            trunk.rgb.keep_channel,
+            pick(trunk.rgb.bits),
+            pick_mask(trunk.rgb.keep_bits),
+            trunk.flow.keep_channel,
+            pick(trunk.flow.bits),
+            pick_mask(trunk.flow.keep_bits),
+            pick_mask(trunk.keep),
         )
 
-    def _embed(self, window: Tensor, chosen: Chosen) -> Tensor:
-        """`Trunk.x` of chosen snippets, (N, K, D), from each with its neighbours, (N, K, 3, D)."""
-        rgb, flow = window.chunk(2, 3)
-        rgb_mean, flow_mean = chosen.average.chunk(2, 1)
-        v = self.vAttn.filter_rows(rgb[:, :, 1], flow, rgb_mean, chosen.rgb_channel, chosen.rgb_bits)
-        f = self.fAttn.filter_rows(flow[:, :, 1], rgb, flow_mean, chosen.flow_channel, chosen.flow_bits)
+    def _embed(self, features: Tensor, windows: Callable[[slice, slice], Tensor], chosen: Chosen) -> Tensor:
+        """`Trunk.x` of chosen snippets, (N, K, D), with a gradient.
+
+        Args:
+            features: (N, K, D), input there.
+            windows: gives the inputs (n, K, 3, columns) of a slice of the videos and a slice of the columns
+                at the snippet before, the snippet, and the one after.
+        """
+        half = features.shape[2] // 2
+        c, (rgb, flow), (rgb_mean, flow_mean) = chosen, features.chunk(2, 2), chosen.average.chunk(2, 1)
+        v = self.vAttn.filter_known(
+            rgb,
+            rgb_mean,
+            c.rgb_channel,
+            c.rgb_bits,
+            c.rgb_keep,
+            lambda part: windows(part, slice(half, None)),
+        )
+        f = self.fAttn.filter_known(
+            flow, flow_mean, c.flow_channel, c.flow_bits, c.flow_keep, lambda part: windows(part, slice(half))
+        )
         fusion = self.fusion.conv
-        x = _lrelu(F.linear(torch.cat([v, f], 2), fusion.weight[..., 0], fusion.bias))
-        return _kept(x, chosen.keep)
-
-
-def _pick(x: Tensor, rows: Tensor) -> Tensor:
-    """(N, S, channels) at `rows` (N, K): (N, K, channels)."""
-    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))
+        return _known_layer(torch.cat([v, f], 2), fusion.weight[..., 0], fusion.bias, c.x, c.keep)
 
 
 def class_exemplars(means: Tensor, classes: int) -> Tensor:
@@ -764,7 +858,10 @@ class STCLNet(SnippetMethod):
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         return torch.optim.Adam(
-            self.network.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay
+            self.network.parameters(),
+            self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True,
         )
 
     def draw(self, stage: int, step: int, data: TrainingData) -> ExemplarBatch:
@@ -799,8 +896,9 @@ class STCLNet(SnippetMethod):
 
     def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
         self.has_exemplars.fill_(False)
-        exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
-        out = by_rows(self.network, batch.features, exemplars=exemplars)
+        with constant_weights(self.network):
+            exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
+            out = by_rows(self.network, batch.features, exemplars=exemplars)
         return losses(out, batch.labels, self.config)
 
     # inference
@@ -812,7 +910,8 @@ class STCLNet(SnippetMethod):
         was_training = self.training
         self.eval()
         rng = data.rng(EXEMPLAR_KEY, 0)
-        self.exemplars.copy_(self.embed_exemplars(self._draw_exemplars(rng, data), data.bank))
+        with constant_weights(self.network):
+            self.exemplars.copy_(self.embed_exemplars(self._draw_exemplars(rng, data), data.bank))
         self.has_exemplars.fill_(True)
         self.train(was_training)
 
@@ -836,7 +935,8 @@ class STCLNet(SnippetMethod):
             )
         keys = [zlib.crc32(name.encode()) for name in names]
         draws = [self._draw_exemplars(known[0].rng(EXEMPLAR_KEY, 1, key), known[0]) for key in keys]
-        return torch.stack([self.embed_exemplars(draw, known[0].bank) for draw in draws])
+        with constant_weights(self.network):
+            return torch.stack([self.embed_exemplars(draw, known[0].bank) for draw in draws])
 
     @torch.no_grad()
     def classify(self, batch: Batch) -> Tensor:

@@ -1,12 +1,17 @@
 """Temporal convolutions over (B, T, C), the fastest way for their width and device.
 
 Wide layers of three taps use Winograd's F(4, 3) on a CPU (Lavin and Gray 2016): four outputs come from six
-products of transformed inputs and weights in place of twelve, so that one batched matrix product of half the
-size does the work. Results are those of the usual convolution to rounding, about 1e-6 of the largest output.
+products of transformed inputs and weights in place of twelve, so that six matrix products do the work of
+twelve. Results are those of the usual convolution to rounding, about 1e-6 of the largest output.
+
+A tile is four outputs and the six inputs that they see. Tiles are made, multiplied and read in blocks of
+videos, in memory that all blocks share: fresh memory costs more than the transforms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +20,32 @@ from torch import Tensor, nn
 
 # a layer of at least this many input-output pairs is wide: below it the transforms cost more than they save
 WIDE = 2**18
+# tiles that are multiplied at once: enough for the full speed of a matrix product
+BLOCK = 512
+
+# six inputs, three taps, and six products into four outputs
+_INPUTS = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+_TAPS = (
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
+_OUTPUTS = (
+    (1, 1, 1, 1, 1, 0),
+    (0, 1, -1, 2, -2, 0),
+    (0, 1, 1, 4, 4, 0),
+    (0, 1, -1, 8, -8, 1),
+)
 
 
 class Conv1d(nn.Conv1d):
@@ -24,6 +55,8 @@ class Conv1d(nn.Conv1d):
         if kernel not in (1, 3):
             raise ValueError(f"one or three taps, not {kernel}")
         super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self._kept: Tensor | None = None  # transformed taps within `constant_weights`
+        self._keeps = False
 
     def forward(self, input: Tensor) -> Tensor:
         if self.kernel_size[0] == 1 and input.is_contiguous():
@@ -32,91 +65,134 @@ class Conv1d(nn.Conv1d):
         usual = self.kernel_size[0] == 1 or not wide or input.device.type != "cpu"
         if usual or input.dtype not in (torch.float32, torch.float64):
             return super().forward(input.transpose(1, 2)).transpose(1, 2)
-        out: Tensor = _Winograd.apply(input, self.weight)  # type: ignore[no-untyped-call]
-        if self.bias is None:
-            return out
-        return out + self.bias if torch.is_grad_enabled() else out.add_(self.bias)
+        taps = _weight_tiles(self.weight.detach()) if self._kept is None else self._kept
+        if self._keeps:
+            self._kept = taps
+        out: Tensor = _Winograd.apply(input, self.weight, self.bias, taps)  # type: ignore[no-untyped-call]
+        return out
+
+
+@contextmanager
+def constant_weights(module: nn.Module) -> Iterator[None]:
+    """A stretch in which no weight of `module` changes, so that each is transformed once for all calls."""
+    convs = [child for child in module.modules() if isinstance(child, Conv1d)]
+    for conv in convs:
+        conv._keeps = True
+    try:
+        yield
+    finally:
+        for conv in convs:
+            conv._keeps, conv._kept = False, None
 
 
 class _Winograd(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        taps = weight.permute(2, 0, 1).contiguous()
-        return _outputs(_input_tiles(x) @ _weight_tiles(taps).transpose(1, 2), *x.shape[:2])
+    """Convolution of x (B, T, C) with `weight` (O, C, 3), of which `taps` are the `_weight_tiles`."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        (g,) = grads
-        dx = dweight = None
-        if ctx.needs_input_grad[0]:
-            turned = _weight_tiles(weight.permute(2, 0, 1).flip(0))
-            dx = _outputs(_input_tiles(g) @ turned, *g.shape[:2])
-        if ctx.needs_input_grad[1]:
-            dtaps = _taps_of_tiles(_output_tiles(g).transpose(1, 2) @ _input_tiles(x))
-            dweight = dtaps.permute(1, 2, 0).contiguous()
-        return dx, dweight
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, taps: Tensor) -> Tensor:
+        ctx.save_for_backward(x, taps if ctx.needs_input_grad[0] else None)
+        return _convolve(x, taps, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, taps = ctx.saved_tensors
+        g = grads[0].contiguous()
+        dx, dweight = _gradients(x, taps, g, ctx.needs_input_grad[1])
+        return dx, dweight, g.sum((0, 1)) if ctx.needs_input_grad[2] else None, None
 
 
-def _input_tiles(x: Tensor) -> Tensor:
-    """(B, T, C) to (6, B n, C): six transformed values for each of n tiles of four snippets."""
-    b, t, c = x.shape
-    n = -(-t // 4)
-    padded = F.pad(x, (0, 0, 1, 4 * n + 1 - t))
-    d = [padded[:, i : i + 4 * n - 3 : 4] for i in range(6)]
-    out = x.new_empty(6, b, n, c)
-    torch.add(d[4] - 5 * d[2], d[0], alpha=4, out=out[0])
-    even, odd = torch.sub(d[4], d[2], alpha=4), torch.sub(d[3], d[1], alpha=4)
-    torch.add(even, odd, out=out[1])
-    torch.sub(even, odd, out=out[2])
-    even, odd = d[4] - d[2], d[3] - d[1]
-    torch.add(even, odd, alpha=2, out=out[3])
-    torch.sub(even, odd, alpha=2, out=out[4])
-    torch.add(d[5] - 5 * d[3], d[1], alpha=4, out=out[5])
-    return out.flatten(1, 2)
+def _weight_tiles(weight: Tensor) -> Tensor:
+    """(O, C, 3) to (6, O, C), in one product."""
+    tiles = weight.new_tensor(_TAPS) @ weight.reshape(-1, 3).T
+    return tiles.reshape(6, *weight.shape[:2])
 
 
-def _weight_tiles(taps: Tensor) -> Tensor:
-    """(3, O, C) to (6, O, C)."""
-    a, b, c = taps
-    out = taps.new_empty(6, *a.shape)
-    torch.mul(a, 1 / 4, out=out[0])
-    ends, middle = (a + c).mul_(-1 / 6), b * (1 / 6)
-    torch.sub(ends, middle, out=out[1])
-    torch.add(ends, middle, out=out[2])
-    ends = torch.add(a, c, alpha=4).mul_(1 / 24)
-    torch.add(ends, middle, alpha=1 / 2, out=out[3])
-    torch.sub(ends, middle, alpha=1 / 2, out=out[4])
-    out[5] = c
-    return out
+class _Blocks:
+    """Whole videos of (B, T, C) in blocks, as tiles.
+
+    Args:
+        like: gives B and T, type and device.
+        channels: C.
+    """
+
+    def __init__(self, like: Tensor, channels: int) -> None:
+        b, self.t = like.shape[:2]
+        self.n = -(-self.t // 4)
+        self.videos = max(1, min(b, BLOCK // self.n))
+        self.padded = like.new_empty(self.videos, 4 * self.n + 2, channels)
+        self.padded[:, 0] = self.padded[:, self.t + 1 :] = 0
+        self.tiles = like.new_empty(self.videos * self.n, 6, channels)
+        self.matrix = like.new_tensor(_INPUTS).expand(self.n, 6, 6)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(at most `videos`, T, C) to (tiles, 6, C)."""
+        size = (self.n, 6, x.shape[2])
+        self.padded[: len(x), 1 : self.t + 1] = x
+        for video, padded in enumerate(self.padded[: len(x)]):
+            seen = padded.as_strided(size, (4 * size[2], size[2], 1))
+            torch.bmm(self.matrix, seen, out=self.tiles[video * self.n : (video + 1) * self.n])
+        return self.tiles[: len(x) * self.n]
 
 
-def _outputs(m: Tensor, b: int, t: int) -> Tensor:
-    """(6, B n, O) products to (B, T, O)."""
-    near, far = m[1] + m[2], m[3] + m[4]
-    near_odd, far_odd = m[1] - m[2], m[3] - m[4]
-    out = m.new_empty(m.shape[1], 4, m.shape[2])
-    torch.add(near + far, m[0], out=out[:, 0])
-    torch.add(near_odd, far_odd, alpha=2, out=out[:, 1])
-    torch.add(near, far, alpha=4, out=out[:, 2])
-    torch.add(near_odd + m[5], far_odd, alpha=8, out=out[:, 3])
-    return out.reshape(b, -1, m.shape[2])[:, :t]
+def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, T, C) and transformed taps (6, O, C) to (B, T, O)."""
+    b, t, outputs = len(x), x.shape[1], taps.shape[1]
+    blocks = _Blocks(x, x.shape[2])
+    n, matrix = blocks.n, x.new_tensor(_OUTPUTS)
+    out = x.new_empty(b, 4 * n, outputs)
+    products = x.new_empty(len(blocks.tiles), 6, outputs)
+    for low in range(0, b, blocks.videos):
+        tiles = blocks(x[low : low + blocks.videos])
+        made = products[: len(tiles)]
+        for i in range(6):
+            torch.mm(tiles[:, i], taps[i].T, out=made[:, i])
+        if bias is not None:
+            made[:, 1] += bias  # which counts once in all four outputs
+        part = out[low : low + blocks.videos].view(-1, 4, outputs)
+        torch.bmm(matrix.expand(len(tiles), 4, 6), made, out=part)
+    return out if t == 4 * n else out[:, :t].contiguous()
 
 
-def _output_tiles(g: Tensor) -> Tensor:
-    """The transpose of `_outputs`: (B, T, O) to (6, B n, O)."""
-    b, t, o = g.shape
-    n = -(-t // 4)
-    g0, g1, g2, g3 = F.pad(g, (0, 0, 0, 4 * n - t)).reshape(b * n, 4, o).unbind(1)
-    near, far = g0 + g2, g0 + 4 * g2
-    near_odd, far_odd = g1 + g3, 2 * g1 + 8 * g3
-    return torch.stack([g0, near + near_odd, near - near_odd, far + far_odd, far - far_odd, g3])
+def _gradients(
+    x: Tensor, taps: Tensor | None, g: Tensor, needs_weight: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the inputs and of the weight.
 
-
-def _taps_of_tiles(u: Tensor) -> Tensor:
-    """The transpose of `_weight_tiles`: (6, O, C) to (3, O, C)."""
-    near, far = (u[1] + u[2]).mul_(1 / 6), (u[3] + u[4]).mul_(1 / 6)
-    a = u[0] / 4 - near + far / 4
-    b = (u[2] - u[1]) / 6 + (u[3] - u[4]) / 12
-    return torch.stack([a, b, far - near + u[5]])
+    Args:
+        x: (B, T, C), inputs.
+        taps: (6, O, C), transformed; None if the inputs need no gradient.
+        g: (B, T, O), gradient of the outputs.
+    """
+    b, t, channels = x.shape
+    outputs = g.shape[2]
+    blocks = _Blocks(x, channels)
+    n, videos = blocks.n, blocks.videos
+    if 4 * n != t:
+        g = F.pad(g, (0, 0, 0, 4 * n - t))
+    matrix, back = x.new_tensor(_OUTPUTS).T, blocks.matrix[0].T
+    g_tiles = x.new_empty(len(blocks.tiles), 6, outputs)
+    x_tiles = torch.empty_like(blocks.tiles)
+    dx = None if taps is None else x.new_empty(b, 4 * n, channels)
+    dtaps = x.new_zeros(6, outputs, channels) if needs_weight else None
+    for low in range(0, b, videos):
+        part = g[low : low + videos].reshape(-1, 4, outputs)
+        made = g_tiles[: len(part)]
+        torch.bmm(matrix.expand(len(part), 6, 4), part, out=made)
+        if dtaps is not None:
+            tiles = blocks(x[low : low + videos])
+            for i in range(6):
+                torch.addmm(dtaps[i], made[:, i].T, tiles[:, i], out=dtaps[i])
+        if dx is not None and taps is not None:
+            tiles = x_tiles[: len(part)]
+            for i in range(6):
+                torch.mm(made[:, i], taps[i], out=tiles[:, i])
+            # a tile's inputs 1 to 4 are four snippets in turn; 0 and 5 belong to its neighbours
+            own = dx[low : low + videos].view(-1, n, 4, channels)
+            torch.bmm(back[1:5].expand(len(part), 4, 6), tiles, out=own.flatten(0, 1))
+            per_video = tiles.view(-1, n, 6, channels)
+            own[:, 1:, 0] += per_video[:, :-1, 5]
+            own[:, :-1, 3] += 4 * per_video[:, 1:, 0]
+    dweight = None
+    if dtaps is not None:
+        dweight = (dtaps.view(6, -1).T @ x.new_tensor(_TAPS)).view(outputs, channels, 3)
+    return None if dx is None else dx[:, :t], dweight
