@@ -46,7 +46,14 @@ def _make(name: str, folder: Path) -> Any:
         if name == "wandb":
             offline = os.environ.get("WANDB_MODE") != "online"
             return logger(project="weaktal", name=folder.name, save_dir=folder, offline=offline)
-        return logger(experiment_name="weaktal", run_name=folder.name, save_dir=str(folder / "mlruns"))
+        folder.mkdir(parents=True, exist_ok=True)
+        here = folder.resolve()
+        return logger(
+            experiment_name="weaktal",
+            run_name=folder.name,
+            tracking_uri=f"sqlite:///{here / 'mlflow.db'}",  # MLflow no longer writes plain files
+            artifact_location=(here / "mlflow").as_uri(),
+        )
     except ModuleNotFoundError as error:
         raise InputError(
             f"logging to {name} needs more packages", found=error, hint=f"pip install {packages}"
