@@ -58,5 +58,5 @@ def test_wandb_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_unknown_logger_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown logger.*tensorboard"):
+    with pytest.raises(InputError, match=r"unknown logger.*tensorboard"):
         make_loggers(["tensorbord"], tmp_path)
