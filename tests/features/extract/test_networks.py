@@ -79,6 +79,15 @@ def test_i3d_snippets_streams_and_flow(weights: dict[str, str], monkeypatch: pyt
     assert flow[:, 1].median().item() == pytest.approx(0, abs=0.02)
 
 
+def test_i3d_stride_longer_than_the_window(weights: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for stride in (4, 20):
+        backbone = I3DFeatures(rgb=weights["rgb"], stride=stride, device="cpu")
+        monkeypatch.setattr(backbone, "networks", {"rgb": Small()})
+        found[stride] = np.concatenate([r["rgb"] for r in backbone.extract(noise(42))])
+    np.testing.assert_array_equal(found[20], found[4][::5])
+
+
 def test_ten_crops(weights: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     clip = np.random.default_rng(0).standard_normal((2, 3, 256, 340)).astype(np.float32)
     (centre,) = crops(clip, ten=False)

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from weaktal.core import InputError, did_you_mean
 
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 Rows = Mapping[str, NDArray[np.float32]]
 
 
@@ -175,14 +176,23 @@ def windows(frames: Iterator[Image], window: int, stride: int) -> Iterator[Image
     >>> [clip[:, 0, 0, 0].tolist() for clip in windows(video, 4, 2)]
     [[0, 1, 2, 3], [2, 3, 4, 5]]
     """
-    kept: list[Image] = []
+    return map(np.stack, sliding(frames, window, stride))
+
+
+def sliding(items: Iterator[T], window: int, stride: int) -> Iterator[list[T]]:
+    """Lists of `window` items that start every `stride` items; an incomplete last one is left out.
+
+    >>> list(sliding(iter(range(9)), 2, 3))
+    [[0, 1], [3, 4], [6, 7]]
+    """
+    kept: list[T] = []
     skip = 0
-    for frame in frames:
+    for item in items:
         if skip:
             skip -= 1
             continue
-        kept.append(frame)
+        kept.append(item)
         if len(kept) == window:
-            yield np.stack(kept)
+            yield list(kept)
             skip = max(0, stride - window)
             del kept[:stride]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from weaktal.core import InputError
 from weaktal.features.extract.ahead import prefetch
-from weaktal.features.extract.backbone import Description, Image, Rows
+from weaktal.features.extract.backbone import Description, Image, Rows, sliding
 from weaktal.features.extract.compute import autocast, choose_device, file_digest
 from weaktal.features.extract.flow import BOUND, flow_method, flows
 
@@ -281,13 +281,9 @@ class I3DFeatures:
     def extract(self, frames: Iterator[Image]) -> Iterator[Rows]:
         # flow and network overlap, as decoding does already; all of them release the lock
         inputs = prefetch(self._inputs(frames), 2 * self.window)
-        pending: list[dict[str, NDArray[np.uint8]]] = []
         clips: list[dict[str, NDArray[np.uint8]]] = []
-        for item in inputs:
-            pending.append(item)
-            if len(pending) == self.window:
-                clips.append({s: np.stack([p[s] for p in pending]) for s in self.networks})
-                del pending[: self.stride]
+        for clip in sliding(inputs, self.window, self.stride):
+            clips.append({s: np.stack([frame[s] for frame in clip]) for s in self.networks})
             if len(clips) == self.batch:
                 yield self._run(clips)
                 clips = []
