@@ -89,3 +89,41 @@ def test_bad_videos_do_not_stop_the_others(
     assert main([*words, "--workers", "1"]) == 2
     assert "bad.mp4: cannot be read as a video" in capsys.readouterr().err
     assert set(json.loads((tmp_path / "out/detections.json").read_text())["results"]) == {"demo_test_000"}
+
+
+def test_every_video_shows_its_best_segment(trained: Path, tmp_path: Path) -> None:
+    assert predict(trained, tmp_path) == 0
+    found = load_detections(tmp_path / "detections.json")
+    for k in range(2):
+        best = found.of(f"demo_test_00{k}").score.max()
+        assert f"({best:.2f})" in (tmp_path / f"segments/demo_test_00{k}.srt").read_text()
+    assert predict(trained, tmp_path, "--threshold", "1e9") == 0
+    assert (tmp_path / "segments/demo_test_000.srt").read_text() == ""
+
+
+def test_a_method_with_a_base_locator(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained / "tspnet"
+    few = ["--set", "steps=4", "--set", "base.steps=4"]
+    for words in (
+        ["train", "tspnet", "--data", trained / "demo.yaml", "--recipe", "demo", *few, "--out", run],
+        ["localize", run],
+    ):
+        assert main([str(w) for w in words]) == 0
+    videos = [str(trained / f"videos/demo_test_00{k}.mp4") for k in range(2)]
+    words = ["predict", str(run), *videos, "--workers", "2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    found, localized = (load_detections(f / "detections.json") for f in (tmp_path / "out", run))
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.label, localized.label)
+    np.testing.assert_allclose(found.start, localized.start, atol=1e-4)
+    np.testing.assert_allclose(found.score, localized.score, atol=1e-4)
+    assert main([*words, "--chunk", "8", "--out", str(tmp_path / "pieces")]) == 0
+    pieces = load_detections(tmp_path / "pieces/detections.json")
+    np.testing.assert_array_equal(pieces.label, found.label)
+    np.testing.assert_allclose(pieces.score, found.score, atol=1e-4)
+    (run / "base").rename(run / "gone")  # as after training from a file of proposals
+    assert main([*words, "--out", str(tmp_path / "never")]) == 2
+    assert "re-scores segments of a base locator, and this run has none" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()

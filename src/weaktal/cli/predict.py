@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option of the backbone (repeatable)",
     )
-    add("--threshold", type=float, help="least score in subtitles, EDL and page (default: half of the best)")
+    add(
+        "--threshold",
+        type=float,
+        help="least score in subtitles, EDL and page (default: half of a video's best)",
+    )
     add("--chunk", type=float, metavar="SECONDS", help="pieces that the network sees (default: whole videos)")
     add("--workers", type=int, help="worker processes for the features (default: one per core)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from weaktal.formats.scores import save_scores
     from weaktal.train import Run
     from weaktal.train.loop import launch
-    from weaktal.train.predict import Predictor, feature_difference
+    from weaktal.train.predict import Predictor, clearest, feature_difference
 
     opened = Run.open(args.run_folder)
     trained_on: dict[str, Any] = opened.config.data.get("features") or {}
@@ -88,26 +92,26 @@ def run(args: argparse.Namespace) -> int:
     save_detections(joined, args.out / "detections.json")
     save_detections(joined, args.out / "detections.csv")
     save_scores(scores, args.out / "scores.safetensors", predictor.classes)
-    least = args.threshold
-    if least is None:
-        least = 0.5 * float(joined.score.max()) if len(joined) else 0.0
+    clear = Detections.concatenate(
+        [clearest(joined, name, args.threshold) for name in usable], predictor.classes
+    )
     files = {v.stem: v for v in videos}
     lengths = {o.name: o.seconds for o in report.outcomes}
     for name in usable:
-        _write_cues(joined, name, files[name], least, args.out / "segments")
-    _write_page(args.out / "report.html", args.run_folder, joined, scores, files, lengths, usable, least)
+        _write_cues(clear.of(name), name, files[name], args.out / "segments")
+    _write_page(
+        args.out / "report.html", args.run_folder, clear, scores, files, lengths, usable, args.threshold
+    )
     for name in usable:
-        _print_segments(joined, name, least)
+        _print_segments(clear.of(name), name)
     print(f"{len(joined)} detections in {len(usable)} videos: {args.out}", file=sys.stderr)
     return 2 if report["failed"] else 0
 
 
-def _write_cues(detections: Detections, name: str, video: Path, least: float, folder: Path) -> None:
+def _write_cues(kept: Detections, name: str, video: Path, folder: Path) -> None:
     from weaktal.features.extract.decode import VideoReader
     from weaktal.formats.cues import Cue, to_edl, to_srt, to_vtt
-    from weaktal.train.predict import clearest
 
-    kept = clearest(detections, name, least)
     rows = zip(kept.start, kept.end, kept.label, kept.score, strict=True)
     cues = [Cue(max(0.0, float(a)), float(b), f"{kept.classes[c]} ({s:.2f})") for a, b, c, s in rows]
     fps = VideoReader(video).info.fps or 25.0
@@ -116,11 +120,8 @@ def _write_cues(detections: Detections, name: str, video: Path, least: float, fo
     write_text(folder / f"{name}.edl", to_edl(cues, title=name, clip=video.name, fps=fps))
 
 
-def _print_segments(detections: Detections, name: str, least: float) -> None:
-    from weaktal.train.predict import clearest
-
-    kept = clearest(detections, name, least)
-    print(f"{name}: {len(kept)} segments of score {least:.2f} or more")
+def _print_segments(kept: Detections, name: str) -> None:
+    print(f"{name}: {len(kept)} clear segments")
     for a, b, c, s in zip(kept.start, kept.end, kept.label, kept.score, strict=True):
         print(f"  {a:8.2f} - {b:8.2f} s  {kept.classes[c]}  {s:.2f}")
 
@@ -128,21 +129,22 @@ def _print_segments(detections: Detections, name: str, least: float) -> None:
 def _write_page(
     path: Path,
     run: Path,
-    detections: Detections,
+    clear: Detections,
     scores: list[Any],
     files: dict[str, Path],
     lengths: dict[str, float],
     names: list[str],
-    least: float,
+    threshold: float | None,
 ) -> None:
     from weaktal.cli.report import _pictures
     from weaktal.report.prediction import write_prediction_page
 
+    least = "half of the best of each video" if threshold is None else f"{threshold:.3g}"
     write_prediction_page(
         path,
         title=f"{run.name}: {len(names)} videos",
-        facts={"run": str(run), "least score drawn": f"{least:.3g}"},
-        detections=detections[detections.score >= least],
+        facts={"run": str(run), "least score drawn": least},
+        detections=clear,
         durations={n: lengths[n] for n in names},
         scores={s.video: s for s in scores},
         thumbnails={n: _pictures(files[n].parent, n) for n in names},

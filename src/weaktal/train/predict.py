@@ -205,18 +205,21 @@ class Predictor:
         return self.method.detect(ProposalBatch.of(batch.to(device), proposals)), scores
 
 
-def clearest(detections: Detections, name: str, least: float) -> Detections:
-    """What people want to read of a video: segments of at least that score, none over a stronger one.
+def clearest(detections: Detections, name: str, least: float | None = None) -> Detections:
+    """What people want to read of a video: its segments of at least that score, none over a stronger one.
 
     Args:
         detections: of any videos.
         name: the video.
-        least: lowest score.
+        least: lowest score; default half of the best score in this video, as methods and videos differ in
+            how high their scores are.
 
     Returns:
         In order of time; no two of them overlap.
     """
     found = detections.of(name)
+    if least is None:
+        least = 0.5 * float(found.score.max(initial=0))
     found = found[found.score >= least]
     kept: list[int] = []
     for i in np.argsort(-found.score, kind="stable"):
