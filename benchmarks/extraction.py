@@ -4,7 +4,8 @@
     python benchmarks/extraction.py --flow tvl1     # the flow of the field's features
 
 The pipeline overlaps its stages in threads, so with a core (or a GPU) for each, it runs as fast as its
-slowest stage. Where they share the cores, the sum of their times is the bound; both ratios are printed.
+slowest stage. Every stage has one thread by default, as in the workers of `weaktal extract`. Stages are
+measured in turns, since machines change their speed; of each the best turn counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import resource
 import tempfile
@@ -20,13 +22,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-
-
-def timed(work: Callable[[], int]) -> tuple[int, float, float]:
-    """Frames, seconds on the clock, seconds of processor."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    frames = work()
-    return frames, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def count(items: Iterator[object]) -> int:
@@ -38,10 +33,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--video", type=Path, help="default: a rendered one")
-    parser.add_argument("--frames", type=int, default=64, help="frames for the I3D stages (default 64)")
-    parser.add_argument("--repeat", type=int, default=3, help="the best of so many runs counts (default 3)")
+    parser.add_argument("--only", choices=("motion", "i3d"))
+    parser.add_argument("--frames", type=int, default=128, help="frames for the I3D stages (default 128)")
+    parser.add_argument("--repeat", type=int, default=3, help="turns (default 3)")
     parser.add_argument("--flow", default="dis", help="dis (default) or tvl1")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch and OpenCV")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch and OpenCV, in each stage (default 1)"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
@@ -54,17 +52,29 @@ def main() -> None:
     from weaktal.features.extract.driver import AHEAD
     from weaktal.features.extract.flow import flow_method, flows
     from weaktal.features.extract.i3d import I3D, I3DFeatures
-    from weaktal.features.extract.motion import Motion
+    from weaktal.features.extract.motion import LONG_SIDE, Motion
 
     cv2.setNumThreads(args.threads)
     torch.set_num_threads(args.threads)
-    rows: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
 
-    def note(name: str, work: Callable[[], int]) -> float:
-        frames, wall, cpu = min((timed(work) for _ in range(args.repeat)), key=lambda x: x[1])
-        rows[name] = {"fps": frames / wall, "cpu_ms": 1e3 * cpu / frames}
-        print(f"{name:34} {frames / wall:9.1f} frames/s {1e3 * cpu / frames:9.2f} ms of processor per frame")
-        return frames / wall
+    def measure(name: str, stages: dict[str, Callable[[], int]]) -> None:
+        """Print the speed of stages, which give the number of frames they did; the last is all together."""
+        wall, cpu = dict.fromkeys(stages, math.inf), dict.fromkeys(stages, math.inf)
+        for _ in range(args.repeat):
+            for stage, work in stages.items():
+                clock, processor = time.perf_counter(), time.process_time()
+                frames = work()
+                wall[stage] = min(wall[stage], (time.perf_counter() - clock) / frames)
+                cpu[stage] = min(cpu[stage], (time.process_time() - processor) / frames)
+        for stage in stages:
+            print(f"{stage:24} {1 / wall[stage]:9.1f} frames/s {1e3 * cpu[stage]:9.2f} ms of CPU a frame")
+        *apart, together = stages
+        slowest = max(apart, key=lambda s: wall[s])
+        ratio, serial = wall[slowest] / wall[together], sum(wall[s] for s in apart) / wall[together]
+        print(f"together / slowest stage alone ({slowest}): {ratio:.2f}")
+        print(f"together / one after the other: {serial:.2f}\n", flush=True)
+        results[name] = {s: 1 / w for s, w in wall.items()} | {"together / slowest": ratio}
 
     with tempfile.TemporaryDirectory() as folder:
         video = args.video
@@ -72,64 +82,68 @@ def main() -> None:
             render(Path(folder), train=1, test=1, seconds=(30, 30), workers=1)
             video = Path(folder) / "videos/demo_test_000.mp4"
 
-        def done(frames: list[np.ndarray], rows: Iterator[object]) -> int:
-            return len(frames) if count(rows) else 0
+        if args.only != "i3d":
+            motion = Motion()
 
-        print(f"motion, {video.name}")
-        motion = Motion()
-        pictures = list(VideoReader(video, motion.fps, long_side=160))
-        decode = note("decode", lambda: count(iter(VideoReader(video, motion.fps, long_side=160))))
-        network = note(
-            "flow and statistics", lambda: len(pictures) * bool(list(motion.extract(iter(pictures))))
-        )
+            def small() -> Iterator[np.ndarray]:
+                return iter(VideoReader(video, motion.fps, long_side=LONG_SIDE))
 
-        def piped() -> int:
-            reader = VideoReader(video, motion.fps, long_side=160)
-            return done(pictures, motion.extract(prefetch(iter(reader), AHEAD)))
+            pictures = list(small())
 
-        both = note("together", piped)
-        serial = 1 / (1 / decode + 1 / network)
-        print(f"together / slowest stage alone: {both / min(decode, network):.2f}")
-        print(f"together / one after the other: {both / serial:.2f}\n")
+            def described(frames: Iterator[np.ndarray]) -> int:
+                return len(pictures) if count(motion.extract(frames)) else 0
 
-        print(f"i3d, {args.frames} frames, random weights, {args.flow} flow, {args.threads} threads")
-        files = {}
-        for stream, channels in (("rgb", 3), ("flow", 2)):
-            files[stream] = str(Path(folder) / f"{stream}.pt")
-            torch.save(I3D(channels).state_dict(), files[stream])
-        i3d = I3DFeatures(**files, method=args.flow)
+            print(f"motion, {len(pictures)} frames, {args.threads} threads a stage")
+            measure(
+                "motion",
+                {
+                    "decode": lambda: count(small()),
+                    "flow and statistics": lambda: described(iter(pictures)),
+                    "together": lambda: described(prefetch(small(), AHEAD)),
+                },
+            )
+        if args.only != "motion":
+            files = {}
+            for stream, channels in (("rgb", 3), ("flow", 2)):
+                files[stream] = str(Path(folder) / f"{stream}.pt")
+                torch.save(I3D(channels).state_dict(), files[stream])
+            i3d = I3DFeatures(**files, method=args.flow)
+            method = flow_method(args.flow)
 
-        def some() -> Iterator[np.ndarray]:
-            return itertools.islice(iter(VideoReader(video, 25, short_side=256)), args.frames)
+            def some() -> Iterator[np.ndarray]:
+                return itertools.islice(iter(VideoReader(video, i3d.fps, short_side=256)), args.frames)
 
-        large = list(some())
-        inputs = [{"rgb": frame, "flow": np.full((*frame.shape[:2], 2), 128, np.uint8)} for frame in large]
-        stages = {"decode": note("decode", lambda: count(some()))}
-        method = flow_method(args.flow)
-        stages["flow"] = note("flow", lambda: count(flows(iter(large), method)))
-        clips = [
-            {s: np.stack([p[s] for p in inputs[k : k + 16]]) for s in ("rgb", "flow")}
-            for k in range(0, len(inputs) - 15, 16)
-        ]
+            large = list(some())
+            inputs = [
+                {"rgb": frame, "flow": np.full((*frame.shape[:2], 2), 128, np.uint8)} for frame in large
+            ]
+            clips = [
+                {s: np.stack([p[s] for p in inputs[k : k + 16]]) for s in ("rgb", "flow")}
+                for k in range(0, len(inputs) - 15, 16)
+            ]
 
-        def infer() -> int:
-            for k in range(0, len(clips), i3d.batch):
-                i3d._run(clips[k : k + i3d.batch])
-            return 16 * len(clips)
+            def infer() -> int:
+                for k in range(0, len(clips), i3d.batch):
+                    i3d._run(clips[k : k + i3d.batch])
+                return 16 * len(clips)
 
-        infer()  # the first pass allocates
-        stages["network"] = note("network, both streams", infer)
-        together = note(
-            "together", lambda: 16 * sum(len(r["rgb"]) for r in i3d.extract(prefetch(some(), AHEAD)))
-        )
-        slowest = min(stages, key=lambda s: stages[s])
-        serial = 1 / sum(1 / v for v in stages.values())
-        print(f"together / slowest stage alone ({slowest}): {together / stages[slowest]:.2f}")
-        print(f"together / one after the other: {together / serial:.2f}")
+            i3d._run(clips[: i3d.batch])  # the first pass allocates
+            print(
+                f"i3d, {args.frames} frames, random weights, {args.flow} flow, {args.threads} threads a stage"
+            )
+            measure(
+                "i3d",
+                {
+                    "decode": lambda: count(some()),
+                    "flow": lambda: count(flows(iter(large), method)),
+                    "network, both streams": infer,
+                    "together": lambda: 16 * sum(len(r["rgb"]) for r in i3d.extract(prefetch(some(), AHEAD))),
+                },
+            )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MB, {os.cpu_count()} cores")
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
