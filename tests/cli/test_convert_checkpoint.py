@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from tests.methods import tiny
 
 from weaktal.cli import main
 from weaktal.cli.convert_checkpoint import load_official
-from weaktal.core import InputError
+from weaktal.core import InputError, WeakLabels
+from weaktal.dataset import Dataset
+from weaktal.features.bank import FeatureBank
 from weaktal.methods.lac import LAC
+from weaktal.methods.protocol import TrainingData
+from weaktal.methods.stcl_net import STCLNet
 from weaktal.train import Run
 from weaktal.train.inference import score_videos
 
@@ -32,6 +37,62 @@ def test_official_weights_become_a_run(tmp_path: Path) -> None:
     for a, b in zip(score_videos(method, bank), score_videos(again, bank), strict=True):
         np.testing.assert_array_equal(a.cas, b.cas)
     assert main(command) == 2  # there is a run already
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A data set of ten videos, of which the last two are test videos."""
+    toy = tiny.data("stcl_net", videos=10)
+    bank = toy.bank
+    (tmp_path / "features").mkdir()
+    database = {}
+    for i, (name, weak) in enumerate(zip(bank.names, toy.weak.videos, strict=True)):
+        rows = bank.data[bank.offsets[i] : bank.offsets[i] + bank.lengths[i]]
+        np.save(tmp_path / f"features/{name}.npy", rows.numpy())
+        seen = [{"label": toy.weak.classes[c], "segment": [0.0, 1.0]} for c in weak.labels]
+        subset = "training" if i < 8 else "validation"
+        database[name] = {"subset": subset, "duration": len(rows) / 2, "annotations": seen}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": database}))
+    about = {
+        "name": "small",
+        "annotations": "gt.json",
+        "subsets": {"train": "training", "test": "validation"},
+        "features": {"path": "features", "rate": 2.0},
+        "protocol": "activitynet",
+    }
+    (tmp_path / "data.yaml").write_text(json.dumps(about))
+    return tmp_path / "data.yaml"
+
+
+def test_official_stcl_net_weights_get_exemplars_from_the_training_subset(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = tiny.build("stcl_net")
+    assert isinstance(method, STCLNet)
+    torch.save(method.network.state_dict(), tmp_path / "official.pkl")
+    command = ["convert-checkpoint", "stcl_net", str(tmp_path / "official.pkl")]
+    sizes = ["--set", "snippets=20", "--set", "exemplar_videos=2"]
+    assert main([*command, str(tmp_path / "bare"), *sizes]) == 0
+    assert "convert with --data" in capsys.readouterr().err
+    assert main(["localize", str(tmp_path / "bare"), "--data", str(small)]) == 2
+    assert "--data" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "run"), *sizes, "--data", str(small)]) == 0
+    assert "convert with --data" not in capsys.readouterr().err
+    for name in list(json.loads((tmp_path / "gt.json").read_text())["database"])[:8]:
+        (tmp_path / f"features/{name}.npy").unlink()  # the run needs them no more
+    assert main(["localize", str(tmp_path / "run"), "--data", str(small)]) == 0
+    found = Run.open(tmp_path / "run").method()
+    dataset = Dataset.load(small)
+    expected = tiny.build("stcl_net").eval()
+    assert isinstance(found, STCLNet)
+    assert isinstance(expected, STCLNet)
+    assert found.has_exemplars
+    toy = tiny.data("stcl_net", videos=10)
+    weak = WeakLabels(dataset.classes, toy.weak.videos[:8])
+    bank = toy.bank
+    first = [bank.data[bank.offsets[i] : bank.offsets[i] + bank.lengths[i]].numpy() for i in range(8)]
+    expected.make_exemplars(TrainingData(FeatureBank.of(bank.names[:8], first, 2.0), weak))
+    torch.testing.assert_close(found.exemplars, expected.exemplars)
 
 
 class Evil:

@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("method", help="name of a method")
     add("official", type=Path, help="official weights; a folder for methods that come in several files")
     add("run_folder", type=Path, metavar="RUN", help="run directory to make")
-    add("--data", type=Path, help="data set description: its class names go with the weights")
+    add(
+        "--data",
+        type=Path,
+        help="data set description: its class names go with the weights; for STCL-Net also the training "
+        "videos whose exemplars do",
+    )
     add("--recipe", help="hyper-parameters that the weights were trained with")
     add(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one hyper-parameter"
@@ -30,18 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from weaktal.methods import find_method
     from weaktal.methods.protocol import Method
-    from weaktal.train import Run, checkpoint, parse_settings, resolve_config
+    from weaktal.train import Run, checkpoint, parse_settings, resolve_config, training_data
     from weaktal.train.checkpoint import Position
 
     kind: type[Method] = find_method(args.method)
     given = resolve_config(args.method, args.recipe, parse_settings(args.settings))
     # fields that nobody named are read from the shapes of the weights
     named = {k: getattr(given, k) for k in given.model_fields_set}
-    classes = None
+    dataset = classes = None
     if args.data is not None:
         from weaktal.dataset import Dataset
 
-        classes = Dataset.load(args.data).classes
+        dataset = Dataset.load(args.data)
+        classes = dataset.classes
     if args.official.is_dir():
         convert = getattr(kind, "from_published_folder", None)
         if convert is None:
@@ -52,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
         method = convert({p.name: load_official(p) for p in files}, classes=classes, **named)
     else:
         method = kind.from_published(load_official(args.official), classes=classes, **named)
+    # no official file of STCL-Net holds the exemplars that it localizes with
+    make_exemplars = getattr(method, "make_exemplars", None)
+    if make_exemplars is not None and dataset is not None:
+        make_exemplars(training_data(dataset, method.supervision))
     made = Run.create(
         args.run_folder,
         args.method,
@@ -64,6 +74,12 @@ def run(args: argparse.Namespace) -> int:
     source = {"source": str(args.official.resolve())}
     checkpoint.save(made.folder / "checkpoints/last", method, None, Position(), meta=source)
     count = sum(p.numel() for p in method.parameters())
+    if make_exemplars is not None and dataset is None:
+        print(
+            f"{args.method} localizes with exemplars of its training videos, and this run has none: convert "
+            "with --data DATA.yaml, whose training features make them",
+            file=sys.stderr,
+        )
     print(f"{count:,} weights for {len(method.classes)} classes: {made.folder}", file=sys.stderr)
     return 0
 

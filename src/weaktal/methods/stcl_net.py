@@ -117,7 +117,7 @@ class STCLNetConfig(MethodConfig):
 
 # snippets that pass through the trunk at once when exemplars are made: bounds memory, and tensors of this
 # size stay below the 32 MiB from which the allocator takes fresh, slow pages for every one of them
-CHUNK = 2_000
+CHUNK = 2_500
 
 
 # --- network -----------------------------------------------------------------------------------------------
@@ -838,6 +838,12 @@ class STCLNet(SnippetMethod):
     def use_training_data(self, data: TrainingData) -> VideoLists:
         """Remember from which videos exemplars are drawn; training does it by itself."""
         if self._training_data is None or self._training_data[0] is not data:
+            if data.bank.data.shape[1] != self.dim:
+                raise InputError(
+                    "the training features have another width than the network",
+                    found=data.bank.data.shape[1],
+                    expected=self.dim,
+                )
             lists = VideoLists.of(data.weak.multi_hot(), data.bank.lengths, self.config.min_snippets)
             if not lists.by_class or not len(lists.all):
                 raise InputError(
@@ -923,8 +929,8 @@ class STCLNet(SnippetMethod):
                 if known is None:
                     raise InputError(
                         "these STCL-Net weights have no stored exemplars",
-                        hint="exemplars are made when training ends; for other weights call "
-                        "make_exemplars(training_data)",
+                        hint="exemplars are made when training ends; for official weights give "
+                        "`weaktal convert-checkpoint` --data, or call make_exemplars(training_data)",
                     )
                 self.make_exemplars(known[0])
             return self.exemplars

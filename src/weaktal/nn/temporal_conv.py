@@ -1,10 +1,10 @@
 """Temporal convolutions over (B, T, C), the fastest way for their width and device.
 
-Wide layers of three taps use Winograd's F(4, 3) on a CPU (Lavin and Gray 2016): four outputs come from six
-products of transformed inputs and weights in place of twelve, so that six matrix products do the work of
-twelve. Results are those of the usual convolution to rounding, about 1e-6 of the largest output.
+Wide layers of three taps use Winograd's F(6, 3) on a CPU (Lavin and Gray 2016): six outputs come from eight
+products of transformed inputs and weights in place of eighteen. Results are those of the usual convolution
+to rounding, about 1e-6 of the largest output.
 
-A tile is four outputs and the six inputs that they see. Tiles are made, multiplied and read in blocks of
+A tile is six outputs and the eight inputs that they see. Tiles are made, multiplied and read in blocks of
 videos, in memory that all blocks share: fresh memory costs more than the transforms.
 """
 
@@ -20,31 +20,39 @@ from torch import Tensor, nn
 
 # a layer of at least this many input-output pairs is wide: below it the transforms cost more than they save
 WIDE = 2**18
-# tiles that are multiplied at once: enough for the full speed of a matrix product
-BLOCK = 512
+# tiles that are multiplied at once: enough for the full speed of a matrix product, and few enough that 2048
+# channels of them stay below the 32 MiB from which the allocator takes fresh pages
+BLOCK = 448
 
-# six inputs, three taps, and six products into four outputs
+SEEN, MADE = 8, 6  # inputs and outputs of a tile
+# to the products of a tile: from its inputs, from the three taps; and from the products to its outputs
 _INPUTS = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
+    (1, 0, -21 / 4, 0, 21 / 4, 0, -1, 0),
+    (0, 1, 1, -17 / 4, -17 / 4, 1, 1, 0),
+    (0, -1, 1, 17 / 4, -17 / 4, -1, 1, 0),
+    (0, 1 / 2, 1 / 4, -5 / 2, -5 / 4, 2, 1, 0),
+    (0, -1 / 2, 1 / 4, 5 / 2, -5 / 4, -2, 1, 0),
+    (0, 2, 4, -5 / 2, -5, 1 / 2, 1, 0),
+    (0, -2, 4, 5 / 2, -5, -1 / 2, 1, 0),
+    (0, -1, 0, 21 / 4, 0, -21 / 4, 0, 1),
 )
 _TAPS = (
-    (1 / 4, 0, 0),
-    (-1 / 6, -1 / 6, -1 / 6),
-    (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6),
-    (1 / 24, -1 / 12, 1 / 6),
+    (1, 0, 0),
+    (-2 / 9, -2 / 9, -2 / 9),
+    (-2 / 9, 2 / 9, -2 / 9),
+    (1 / 90, 1 / 45, 2 / 45),
+    (1 / 90, -1 / 45, 2 / 45),
+    (32 / 45, 16 / 45, 8 / 45),
+    (32 / 45, -16 / 45, 8 / 45),
     (0, 0, 1),
 )
 _OUTPUTS = (
-    (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
+    (1, 1, 1, 1, 1, 1, 1, 0),
+    (0, 1, -1, 2, -2, 1 / 2, -1 / 2, 0),
+    (0, 1, 1, 4, 4, 1 / 4, 1 / 4, 0),
+    (0, 1, -1, 8, -8, 1 / 8, -1 / 8, 0),
+    (0, 1, 1, 16, 16, 1 / 16, 1 / 16, 0),
+    (0, 1, -1, 32, -32, 1 / 32, -1 / 32, 1),
 )
 
 
@@ -102,9 +110,9 @@ class _Winograd(torch.autograd.Function):
 
 
 def _weight_tiles(weight: Tensor) -> Tensor:
-    """(O, C, 3) to (6, O, C), in one product."""
+    """(O, C, 3) to (8, O, C), in one product."""
     tiles = weight.new_tensor(_TAPS) @ weight.reshape(-1, 3).T
-    return tiles.reshape(6, *weight.shape[:2])
+    return tiles.reshape(SEEN, *weight.shape[:2])
 
 
 class _Blocks:
@@ -117,40 +125,40 @@ class _Blocks:
 
     def __init__(self, like: Tensor, channels: int) -> None:
         b, self.t = like.shape[:2]
-        self.n = -(-self.t // 4)
+        self.n = -(-self.t // MADE)
         self.videos = max(1, min(b, BLOCK // self.n))
-        self.padded = like.new_empty(self.videos, 4 * self.n + 2, channels)
+        self.padded = like.new_empty(self.videos, MADE * self.n + 2, channels)
         self.padded[:, 0] = self.padded[:, self.t + 1 :] = 0
-        self.tiles = like.new_empty(self.videos * self.n, 6, channels)
-        self.matrix = like.new_tensor(_INPUTS).expand(self.n, 6, 6)
+        self.tiles = like.new_empty(self.videos * self.n, SEEN, channels)
+        self.matrix = like.new_tensor(_INPUTS).expand(self.n, SEEN, SEEN)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(at most `videos`, T, C) to (tiles, 6, C)."""
-        size = (self.n, 6, x.shape[2])
+        """(at most `videos`, T, C) to (tiles, 8, C)."""
+        size = (self.n, SEEN, x.shape[2])
         self.padded[: len(x), 1 : self.t + 1] = x
         for video, padded in enumerate(self.padded[: len(x)]):
-            seen = padded.as_strided(size, (4 * size[2], size[2], 1))
+            seen = padded.as_strided(size, (MADE * size[2], size[2], 1))
             torch.bmm(self.matrix, seen, out=self.tiles[video * self.n : (video + 1) * self.n])
         return self.tiles[: len(x) * self.n]
 
 
 def _convolve(x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, T, C) and transformed taps (6, O, C) to (B, T, O)."""
+    """(B, T, C) and transformed taps (8, O, C) to (B, T, O)."""
     b, t, outputs = len(x), x.shape[1], taps.shape[1]
     blocks = _Blocks(x, x.shape[2])
     n, matrix = blocks.n, x.new_tensor(_OUTPUTS)
-    out = x.new_empty(b, 4 * n, outputs)
-    products = x.new_empty(len(blocks.tiles), 6, outputs)
+    out = x.new_empty(b, MADE * n, outputs)
+    products = x.new_empty(len(blocks.tiles), SEEN, outputs)
     for low in range(0, b, blocks.videos):
         tiles = blocks(x[low : low + blocks.videos])
         made = products[: len(tiles)]
-        for i in range(6):
+        for i in range(SEEN):
             torch.mm(tiles[:, i], taps[i].T, out=made[:, i])
         if bias is not None:
-            made[:, 1] += bias  # which counts once in all four outputs
-        part = out[low : low + blocks.videos].view(-1, 4, outputs)
-        torch.bmm(matrix.expand(len(tiles), 4, 6), made, out=part)
-    return out if t == 4 * n else out[:, :t].contiguous()
+            made[:, 1] += bias  # which counts once in every output
+        part = out[low : low + blocks.videos].view(-1, MADE, outputs)
+        torch.bmm(matrix.expand(len(tiles), MADE, SEEN), made, out=part)
+    return out if t == MADE * n else out[:, :t].contiguous()
 
 
 def _gradients(
@@ -160,39 +168,39 @@ def _gradients(
 
     Args:
         x: (B, T, C), inputs.
-        taps: (6, O, C), transformed; None if the inputs need no gradient.
+        taps: (8, O, C), transformed; None if the inputs need no gradient.
         g: (B, T, O), gradient of the outputs.
     """
     b, t, channels = x.shape
     outputs = g.shape[2]
     blocks = _Blocks(x, channels)
     n, videos = blocks.n, blocks.videos
-    if 4 * n != t:
-        g = F.pad(g, (0, 0, 0, 4 * n - t))
+    if MADE * n != t:
+        g = F.pad(g, (0, 0, 0, MADE * n - t))
     matrix, back = x.new_tensor(_OUTPUTS).T, blocks.matrix[0].T
-    g_tiles = x.new_empty(len(blocks.tiles), 6, outputs)
+    g_tiles = x.new_empty(len(blocks.tiles), SEEN, outputs)
     x_tiles = torch.empty_like(blocks.tiles)
-    dx = None if taps is None else x.new_empty(b, 4 * n, channels)
-    dtaps = x.new_zeros(6, outputs, channels) if needs_weight else None
+    dx = None if taps is None else x.new_empty(b, MADE * n, channels)
+    dtaps = x.new_zeros(SEEN, outputs, channels) if needs_weight else None
     for low in range(0, b, videos):
-        part = g[low : low + videos].reshape(-1, 4, outputs)
+        part = g[low : low + videos].reshape(-1, MADE, outputs)
         made = g_tiles[: len(part)]
-        torch.bmm(matrix.expand(len(part), 6, 4), part, out=made)
+        torch.bmm(matrix.expand(len(part), SEEN, MADE), part, out=made)
         if dtaps is not None:
             tiles = blocks(x[low : low + videos])
-            for i in range(6):
+            for i in range(SEEN):
                 torch.addmm(dtaps[i], made[:, i].T, tiles[:, i], out=dtaps[i])
         if dx is not None and taps is not None:
             tiles = x_tiles[: len(part)]
-            for i in range(6):
+            for i in range(SEEN):
                 torch.mm(made[:, i], taps[i], out=tiles[:, i])
-            # a tile's inputs 1 to 4 are four snippets in turn; 0 and 5 belong to its neighbours
-            own = dx[low : low + videos].view(-1, n, 4, channels)
-            torch.bmm(back[1:5].expand(len(part), 4, 6), tiles, out=own.flatten(0, 1))
-            per_video = tiles.view(-1, n, 6, channels)
-            own[:, 1:, 0] += per_video[:, :-1, 5]
-            own[:, :-1, 3] += 4 * per_video[:, 1:, 0]
+            # a tile's inner inputs are snippets in turn; the first and last belong to its neighbours
+            own = dx[low : low + videos].view(-1, n, MADE, channels)
+            torch.bmm(back[1:-1].expand(len(part), MADE, SEEN), tiles, out=own.flatten(0, 1))
+            per_video = tiles.view(-1, n, SEEN, channels)
+            own[:, 1:, 0] += per_video[:, :-1, -1]
+            own[:, :-1, -1] += per_video[:, 1:, 0]
     dweight = None
     if dtaps is not None:
-        dweight = (dtaps.view(6, -1).T @ x.new_tensor(_TAPS)).view(outputs, channels, 3)
+        dweight = (dtaps.view(SEEN, -1).T @ x.new_tensor(_TAPS)).view(outputs, channels, 3)
     return None if dx is None else dx[:, :t], dweight
