@@ -1,6 +1,7 @@
 """SAL: a training step at published size against a plain implementation of the same step.
 
 usage: python benchmarks/sal.py [--parts equal step] [--hidden 512] [--dim 2048] [--threads 2] [--steps 5]
+       python benchmarks/sal.py --parts train --data DATA.yaml --hidden 128 [--start 1] [--seeds 1 2 3]
 
 The plain step does what the published one does, operation by operation: the mixed videos go through the
 actionness convolutions of their own, the enriched embedding is built snippet by snippet as an outer product,
@@ -12,6 +13,9 @@ equal  loss, gradients and the weights after one step of Adam, both ways; withou
        be compared
 step   time and peak memory of a step: draw, forward, backward, Adam; with dropout. The first step, which
        allocates, does not count. "CPU" is the time of all threads and of the kernel on their behalf
+train  mAP on a data set after the recipe's whole schedule, from the initial weights that the published code
+       has under the seed `--start` (its modules are made in the same order with the same rules), one run for
+       each seed of everything else: batches, snippets, dropout
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -29,10 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weaktal.bench.measure import Measure
 from weaktal.core import WeakLabels, WeakVideo
+from weaktal.dataset import Dataset
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData
 from weaktal.methods.sal import SAL, SALConfig
+from weaktal.train import fit, training_data
 
 CLASSES = 20
 
@@ -224,6 +232,19 @@ def step(args: argparse.Namespace) -> dict[str, float]:
     return {"wall": statistics.median(wall[1:]), "cpu": statistics.median(cpu[1:]), "peak": peak}
 
 
+def train(args: argparse.Namespace) -> None:
+    dataset = Dataset.load(args.data)
+    measure = Measure(dataset)
+    for seed in args.seeds:
+        data = training_data(dataset, "video", seed=seed)
+        torch.manual_seed(args.start)
+        method = SAL(SALConfig(hidden=args.hidden), dim=data.bank.dim, classes=data.weak.classes)
+        with tempfile.TemporaryDirectory() as out:
+            fit(method, data, out, device="cpu")
+        found = measure(method.eval())
+        print(f"start {args.start}, seed {seed}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+
+
 def in_child(which: str) -> dict[str, float]:
     command = [sys.executable, __file__, *sys.argv[1:], "--child", which]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -233,13 +254,16 @@ def in_child(which: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of SAL against a plain implementation")
-    parser.add_argument("--parts", nargs="+", default=["equal", "step"], choices=["equal", "step"])
+    parser.add_argument("--parts", nargs="+", default=["equal", "step"], choices=["equal", "step", "train"])
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--snippets", type=int, default=750)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--data", help="data set description, for the part train")
+    parser.add_argument("--start", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -250,6 +274,8 @@ def main() -> None:
         f"H {args.hidden}, D {args.dim}, T {args.snippets}, batch {args.batch}, {args.threads} threads, "
         f"torch {torch.__version__}"
     )
+    if "train" in args.parts:
+        train(args)
     if "equal" in args.parts:
         print(equal(args))
     if "step" in args.parts:
