@@ -186,20 +186,22 @@ def _pick_one_by_one(score: FloatArray, factor: FloatArray) -> tuple[IntArray, F
     """
     score = score.copy()
     size = len(score)
+    decays = bool(factor.all())  # -inf, which marks a picked row, survives every factor but 0
+    ties = np.empty(size, np.bool_)
     place, row_at = list(range(size)), list(range(size))  # where a row is after the swaps, and the inverse
     rows, scores = np.empty(size, np.int64), np.empty(size)
     for k in range(size):
         top = int(score.argmax())
         best = score[top]
-        ties = score == best
-        if np.count_nonzero(ties) > 1:
+        if np.count_nonzero(np.equal(score, best, out=ties)) > 1:
             top = min(np.flatnonzero(ties).tolist(), key=place.__getitem__)
         front, hole = row_at[k], place[top]
         place[front], row_at[hole] = hole, front
         rows[k], scores[k] = top, best
         score *= factor[top]
         score[top] = -np.inf
-        factor[:, top] = 1.0
+        if not decays:
+            factor[:, top] = 1.0
     return rows, scores
 
 
