@@ -121,8 +121,8 @@ def test_clearest_segments_do_not_overlap() -> None:
 
 
 def test_what_is_clear_is_a_matter_of_each_video() -> None:
-    columns = [0, 0, 0, 1, 1], [0, 4, 8, 0, 4], [2, 6, 9, 2, 6], [0] * 5, [9.0, 5.0, 4.0, 0.3, 0.1]
+    columns = [0, 0, 0, 1, 1], [0, 4, 8, 0, 4], [2, 6, 9, 2, 6], [0] * 5, [9.0, 7.0, 4.0, 0.3, 0.1]
     found = Detections(("v", "w", "none"), ("a",), *columns)
-    assert clearest(found, "v").score.tolist() == [9.0, 5.0]
+    assert clearest(found, "v").score.tolist() == [9.0, 7.0]
     assert clearest(found, "w").score.tolist() == [0.3]  # though "v" has ones 30 times as strong
     assert len(clearest(found, "none")) == 0

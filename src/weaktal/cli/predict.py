@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--threshold",
         type=float,
-        help="least score in subtitles, EDL and page (default: half of a video's best)",
+        help="least score in subtitles, EDL and page (default: 0.7 of a video's best)",
     )
     add("--chunk", type=float, metavar="SECONDS", help="pieces that the network sees (default: whole videos)")
     add("--workers", type=int, help="worker processes for the features (default: one per core)")
@@ -138,8 +138,9 @@ def _write_page(
 ) -> None:
     from weaktal.cli.report import _pictures
     from weaktal.report.prediction import write_prediction_page
+    from weaktal.train.predict import CLEAR
 
-    least = "half of the best of each video" if threshold is None else f"{threshold:.3g}"
+    least = f"{CLEAR:g} of the best in each video" if threshold is None else f"{threshold:.3g}"
     write_prediction_page(
         path,
         title=f"{run.name}: {len(names)} videos",

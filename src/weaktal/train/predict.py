@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float32]
 MOST = 16_384  # snippets that a network sees at once without being asked
 OVERLAP = 128  # snippets that neighbouring pieces share: more than any network here looks to one side
 BLOCK = 512  # snippets in a row, where a very long video is summed up
+CLEAR = 0.7  # of a video's best score; see docs/videos.md
 # what says how features were made; other entries of a header (file names, versions) do not change them
 MATTER = ("backbone", "rate", "window", "stride", "offset", "short_side", "long_side", "crop", "flow")
 
@@ -211,7 +212,7 @@ def clearest(detections: Detections, name: str, least: float | None = None) -> D
     Args:
         detections: of any videos.
         name: the video.
-        least: lowest score; default half of the best score in this video, as methods and videos differ in
+        least: lowest score; default 0.7 of the best score in this video, as methods and videos differ in
             how high their scores are.
 
     Returns:
@@ -219,7 +220,7 @@ def clearest(detections: Detections, name: str, least: float | None = None) -> D
     """
     found = detections.of(name)
     if least is None:
-        least = 0.5 * float(found.score.max(initial=0))
+        least = CLEAR * float(found.score.max(initial=0))
     found = found[found.score >= least]
     kept: list[int] = []
     for i in np.argsort(-found.score, kind="stable"):
