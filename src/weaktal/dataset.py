@@ -48,6 +48,15 @@ class Coverage:
     without_features: tuple[str, ...]
     without_annotations: tuple[str, ...]
 
+    @classmethod
+    def of(cls, asked: Annotations, everything: Annotations, store: FeatureStore) -> Coverage:
+        """Which of the videos asked for have features; a feature's video may be annotated in any subset."""
+        return cls(
+            usable=tuple(v for v in asked.videos if v in store),
+            without_features=tuple(v for v in asked.videos if v not in store),
+            without_annotations=tuple(v for v in store.names if v not in everything.videos),
+        )
+
     def __str__(self) -> str:
         total = len(self.usable) + len(self.without_features)
         text = f"{len(self.usable)} of {total} annotated videos have features"
@@ -213,11 +222,7 @@ class Dataset:
         """Which videos of a subset (or of all) have features, and which features nobody annotated."""
         everything = self._annotated()
         asked = everything if subset is None else self.subset(subset)
-        return Coverage(
-            usable=tuple(v for v in asked.videos if v in self.store),
-            without_features=tuple(v for v in asked.videos if v not in self.store),
-            without_annotations=tuple(v for v in self.store.names if v not in everything.videos),
-        )
+        return Coverage.of(asked, everything, self.store)
 
 
 def _mapping(text: str, path: Path) -> dict[str, Any]:

@@ -57,6 +57,16 @@ def test_inspect_a_data_set(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert about["annotations"]["roles"] == {"train": "train", "test": "test"}
 
 
+def test_inspect_a_folder_of_features_beside_annotations(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "inspect", str(folder / "features"), "--annotations", str(folder / "gt.json")]
+    assert main([*words, "--rate", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "coverage: 2 of 3 annotated videos have features; 1 without features: c" in text
+    assert "! a reduced set of features" in text
+
+
 def test_inspect_features_names_the_cause(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["data", "inspect", str(folder / "features"), "--annotations", str(folder / "gt.json")]
     assert main([*command, "--rate", "1.5625"]) == 0

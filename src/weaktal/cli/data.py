@@ -17,7 +17,7 @@ import numpy as np
 
 from weaktal import formats
 from weaktal.core import Annotations, CoverageWarning, Detections, InputError, Video, write_text
-from weaktal.dataset import Dataset
+from weaktal.dataset import Coverage, Dataset
 from weaktal.features.check import Finding, inspect_features
 from weaktal.features.pack import write_pack
 from weaktal.features.store import FeatureStore, write_video_features
@@ -148,12 +148,6 @@ def inspect(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
             _annotations(data.annotations, about, lines)
         if data.features:
             _features(data.store, data.annotations, args.quick, about, lines)
-            if data.annotations is not None:
-                coverage = data.coverage()
-                about["coverage"] = coverage.as_dict()
-                lines.append(f"coverage: {coverage}")
-                if coverage.without_features and len(coverage.usable) < 0.9 * len(data.annotations):
-                    lines.append("! a reduced set of features: results are not comparable with the full set")
     elif kind == "annotations":
         _annotations(formats.load_annotations(path), about, lines)
     elif kind == "detections":
@@ -328,6 +322,12 @@ def _features(
     if said:
         lines.append("  made with " + ", ".join(f"{k}={v}" for k, v in sorted(said.items())))
     _say(report.findings, summary, lines)
+    if annotations is not None:
+        coverage = Coverage.of(annotations, annotations, store)
+        about["coverage"] = coverage.as_dict()
+        lines.append(f"coverage: {coverage}")
+        if coverage.without_features and len(coverage.usable) < 0.9 * len(annotations):
+            lines.append("! a reduced set of features: results are not comparable with the full set")
 
 
 def _say(findings: list[Finding], summary: dict[str, Any], lines: list[str]) -> None:
