@@ -182,11 +182,10 @@ def segment_vectors(
             for x in (longest[proposals.video], proposals.start, proposals.end)
         )
         bins = segment_bins(features, first[video], length[video], widest, start, end, roi_size)
-        inside = bins[:, side : 5 * side].amax(1)
-        vector = out[low : low + at_once]
-        vector[:, 0] = inside - bins[:, :side].amax(1)
-        vector[:, 1] = inside
-        vector[:, 2] = inside - bins[:, 5 * side :].amax(1)
+        left, inside, right = out[low : low + at_once].unbind(1)
+        torch.amax(bins[:, side : 5 * side], 1, out=inside)
+        torch.sub(inside, bins[:, :side].amax(1), out=left)
+        torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
     return out.flatten(1)
 
 
