@@ -123,6 +123,8 @@ def test_a_method_with_a_base_locator(
     pieces = load_detections(tmp_path / "pieces/detections.json")
     np.testing.assert_array_equal(pieces.label, found.label)
     np.testing.assert_allclose(pieces.score, found.score, atol=1e-4)
+    alone = ["predict", str(run / "base"), *videos, "--workers", "2", "--out", str(tmp_path / "base")]
+    assert main(alone) == 0  # the base locator is a run like any other
     (run / "base").rename(run / "gone")  # as after training from a file of proposals
     assert main([*words, "--out", str(tmp_path / "never")]) == 2
     assert "re-scores segments of a base locator, and this run has none" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from weaktal.core import InputError
 
@@ -85,7 +84,7 @@ def _run(args: argparse.Namespace) -> int:
     from weaktal.train import Run, TrainingSettings, fit, parse_settings, resolve_config, training_data
     from weaktal.train.base_locator import base_proposals, recipe_of
     from weaktal.train.config import validated
-    from weaktal.train.data import at_device
+    from weaktal.train.data import at_device, describe_data
     from weaktal.train.loggers import make_loggers
     from weaktal.train.loop import launch
     from weaktal.train.run import read_run_config
@@ -165,14 +164,6 @@ def _run(args: argparse.Namespace) -> int:
         max_memory=training.max_memory,
         scratch=args.out / "features",
     )
-    described: dict[str, Any] = {
-        "path": str(Path(path).resolve()),
-        "name": dataset.name,
-        "subset": subset,
-        "videos": len(data),
-        "proposals": str(Path(proposals_path).resolve()) if proposals_path else None,
-        "features": dataset.store.provenance,
-    }
     if fabric.is_global_zero:
         Run.create(
             args.out,
@@ -182,7 +173,7 @@ def _run(args: argparse.Namespace) -> int:
             classes=data.weak.classes,
             seed=seed,
             recipe=recipe,
-            data=described,
+            data=describe_data(dataset, data, subset, proposals_path),
             training=training,
             resume=args.resume,
         )

@@ -14,7 +14,7 @@ from weaktal.formats import save_detections
 from weaktal.methods import find_method
 from weaktal.methods.protocol import MethodConfig, SnippetMethod
 from weaktal.train.config import recipes
-from weaktal.train.data import at_device, inference_bank, training_data
+from weaktal.train.data import at_device, describe_data, inference_bank, training_data
 from weaktal.train.inference import score_videos
 from weaktal.train.loop import fit, launch
 from weaktal.train.run import Run, TrainingSettings
@@ -79,7 +79,7 @@ def base_proposals(
             classes=data.weak.classes,
             seed=seed,
             recipe=recipe,
-            data={"path": str(dataset.path.resolve()), "name": dataset.name, "subset": subset},
+            data=describe_data(dataset, data, subset),
             training=training,
             resume=resume,
         )

@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -179,6 +179,26 @@ def training_data(
     names = tuple(v.name for v in weak.videos)
     bank = feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
     return TrainingData(bank, weak, seed, proposals)
+
+
+def describe_data(
+    dataset: Dataset, data: TrainingData, subset: str, proposals: str | Path | None = None
+) -> dict[str, Any]:
+    """What a run's ``config.yaml`` says about its data, such as the features that `predict` must make again.
+
+    Args:
+        dataset, data: what is trained on.
+        subset: role or name of it.
+        proposals: file of a base locator's segments, for proposal-level methods.
+    """
+    return {
+        "path": str(dataset.path.resolve()),
+        "name": dataset.name,
+        "subset": subset,
+        "videos": len(data),
+        "proposals": str(Path(proposals).resolve()) if proposals else None,
+        "features": dataset.store.provenance,
+    }
 
 
 def inference_bank(
