@@ -275,7 +275,7 @@ class _KnownLayer(torch.autograd.Function):
             g = torch.where(known[part] > 0, grads[0][part], SLOPE * grads[0][part])
             g = _kept(g, None if keep is None else keep[part])
             if dx is not None:
-                torch.matmul(g, weight.to(g.dtype), out=dx[part])
+                dx[part] = g @ weight.to(g.dtype)
             inputs = (ctx.inputs(part) if x is None else x[part]).flatten(0, 1)
             g = g.flatten(0, 1)
             dweight += g.T @ inputs.to(g.dtype)
