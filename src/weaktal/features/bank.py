@@ -120,6 +120,12 @@ class FeatureBank:
         a, b = self.rows(video, low), self.rows(video, high)
         return a + weight * (b - a)
 
+    def packed(self, video: NDArray[np.int64]) -> Tensor:
+        """Whole videos one after another, (N, D)."""
+        rows = torch.cat([self.data[self.offsets[v] : self.offsets[v + 1]] for v in video])
+        self._release()
+        return rows
+
     def padded(self, video: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Whole videos, zero-padded to the longest: (B, T, D) features and (B,) int64 lengths."""
         parts = [self.data[self.offsets[v] : self.offsets[v + 1]] for v in video]

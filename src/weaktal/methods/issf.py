@@ -24,6 +24,7 @@ from weaktal.localize.curves import IntervalMeans, find_runs
 from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_videos
 from weaktal.nn.precision import apply_whole
 from weaktal.nn.ragged import Ragged, partition
@@ -126,51 +127,61 @@ def unit(x: Tensor) -> Tensor:
 
 
 class _CosineHead(torch.autograd.Function):
-    """See `cosine_head`. Rows are normalized after the product: C + 2 columns in place of D."""
+    """See `cosine_head`. Rows are normalized after the product: K columns in place of D."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, towards: Tensor, scale: float, layout: Ragged
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         factor = scale / (x.norm(dim=1, keepdim=True) + 1e-9)
         logits = (x @ towards.T).mul_(factor)
         weights = logits.sigmoid()
         ctx.save_for_backward(x, towards, factor, logits, weights)
         ctx.scale, ctx.layout = scale, layout
-        return logits, layout.weighted_sums(weights, x), layout.sums(weights)
+        ctx.set_materialize_grads(False)
+        return logits[:, :-1], weights[:, -1], layout.weighted_sums(weights, x), layout.sums(weights)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
         x, towards, factor, logits, weights = ctx.saved_tensors
-        to_logits, to_sums, to_masses = grads
+        to_logits, to_last, to_sums, to_masses = grads
         layout = ctx.layout
-        to_weights = to_masses[layout.video]
-        layout.add_products(to_weights, x, to_sums.mT)
+        to_weights = torch.zeros_like(weights) if to_masses is None else to_masses[layout.video]
+        if to_sums is not None:
+            layout.add_products(to_weights, x, to_sums.mT)
+        if to_last is not None:
+            to_weights[:, -1] += to_last
         # through the sigmoid, then through the product and the norm of each row
-        to_product = to_weights.mul_(weights).addcmul_(to_weights, weights, value=-1).add_(to_logits)
+        to_product = to_weights.mul_(weights).addcmul_(to_weights, weights, value=-1)
+        if to_logits is not None:
+            to_product[:, :-1] += to_logits
         along = (to_product * logits).sum(dim=1, keepdim=True)
+        along.mul_((factor / ctx.scale).square_())  # over the squared norm
         to_product.mul_(factor)
         to_x = to_product @ towards
-        layout.add_products(to_x, weights, to_sums)
-        along.mul_((factor / ctx.scale).square_())  # over the squared norm
+        if to_sums is not None:
+            layout.add_products(to_x, weights, to_sums)
         return to_x.addcmul_(along, x, value=-1), to_product.T @ x, None, None
 
 
-def cosine_head(x: Tensor, towards: Tensor, scale: float, layout: Ragged) -> tuple[Tensor, Tensor, Tensor]:
+def cosine_head(
+    x: Tensor, towards: Tensor, scale: float, layout: Ragged
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scaled cosines of snippets, and the snippets of each video pooled by their sigmoids.
 
     Args:
         x: (N, D) packed rows of B videos.
-        towards: (K, D) rows that are `unit` already.
+        towards: (K, D) rows that are `unit` already: C + 1 classes, then the foreground.
         scale: factor of the cosines.
         layout: of the rows.
 
     Returns:
-        logits (N, K); sums over each video of sigmoid(logit) times row, (B, K, D); sums of the sigmoids
-        alone, (B, K).
+        class logits (N, K - 1); the foreground's sigmoid (N,); sums over each video of sigmoid(logit) times
+        row, (B, K, D); sums of the sigmoids alone, (B, K).
     """
-    found: tuple[Tensor, Tensor, Tensor] = apply_whole(_CosineHead, x, towards, scale, layout)
-    return found
+    found: tuple[Tensor, ...] = apply_whole(_CosineHead, x, towards, scale, layout)
+    logits, attention, sums, masses = found
+    return logits, attention, sums, masses
 
 
 class ISSFNetwork(nn.Module):
@@ -187,7 +198,7 @@ class ISSFNetwork(nn.Module):
         linear = nn.Linear(dim, width)
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
-        self.feature_embedding = nn.Sequential(linear, nn.ReLU(), nn.Dropout(config.dropout))
+        self.feature_embedding = nn.Sequential(linear, nn.ReLU(), Dropout(config.dropout))
         self.channel_weights, self.channel_back_weights = (
             nn.Sequential(nn.Linear(width, gate, bias=False), nn.ReLU(), nn.Linear(gate, width, bias=False))
             for _ in range(2)
@@ -198,30 +209,24 @@ class ISSFNetwork(nn.Module):
         layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
         mask = self.salient(e, layout)
-        counts = [int(m.sum()) for m in layout.split(mask)]
+        counts = torch.bincount(layout.video[mask], minlength=len(layout)).tolist()
         salient_layout = Ragged(counts, e.device)
         rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
-        f, others = partition(e, mask)
-        salient = layout.attend(e, self.gated(f, self.channel_weights), salient_layout)
-        others = self.gated(others, self.channel_back_weights)
-        refined = salient.lerp(layout.attend(e, others, rest_layout), self.config.nonsalient_weight)
-        return Forward(
-            layout,
-            e,
-            self.predict(e, layout),
-            refined,
-            self.predict(refined, layout),
-            salient_layout,
-            f,
-            mask,
-        )
+        f, rest = partition(e, mask)
+        share = self.config.nonsalient_weight
+        answers = (self.gated(f, self.channel_weights), salient_layout, 1 - share)
+        others = (self.gated(rest, self.channel_back_weights), rest_layout, share)
+        refined = layout.blend(e, [answers, others])
+        base, better = self.views((e, refined), layout)
+        return Forward(layout, e, base, refined, better, salient_layout, f, mask)
 
     @torch.no_grad()
     def salient(self, e: Tensor, layout: Ragged) -> Tensor:
         """Section 3.3: (N,) bool, the ends and the beginnings of the largest jumps along time."""
-        before = torch.cat([torch.zeros_like(e[:1]), e[:-1]])
-        before[layout.offsets[:-1].to(e.device)] = 0
-        jump = (e - before).abs().sum(dim=1)
+        jump = e.new_empty(len(e))
+        torch.sum((e[1:] - e[:-1]).abs_(), dim=1, out=jump[1:])
+        begin = layout.offsets[:-1].to(e.device)[layout.sizes > 0]
+        jump[begin] = e[begin].sum(dim=1)  # from zero; behind a ReLU
 
         sizes = layout.sizes
         place = torch.arange(max(layout.lengths), device=e.device)
@@ -229,8 +234,8 @@ class ISSFNetwork(nn.Module):
         padded = torch.full(valid.shape, -torch.inf, device=e.device, dtype=e.dtype)
         padded[valid] = jump
         k = ((sizes * self.config.salient_ratio).floor().long() - 1).clamp(min=0)
-        rank = padded.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        top = rank < k[:, None]
+        order = padded.argsort(dim=1, descending=True, stable=True)
+        top = torch.zeros_like(valid).scatter_(1, order, place < k[:, None])
         both = top.clone()
         both[:, :-1] |= top[:, 1:]
         if self.config.first_wraps:
@@ -240,19 +245,26 @@ class ISSFNetwork(nn.Module):
 
     def gated(self, f: Tensor, gate: nn.Module) -> Tensor:
         """The channel gate of the information interaction unit (section 3.4)."""
-        return torch.addcmul(f, gate(f).softmax(dim=1), f)
+        gated: Tensor = (1 + gate(f).softmax(dim=1)) * f
+        return gated
 
     def predict(self, x: Tensor, layout: Ragged) -> View:
         """The cosine head (section 3.6)."""
+        return self.views((x,), layout)[0]
+
+    def views(self, features: Sequence[Tensor], layout: Ragged) -> list[View]:
+        """`predict` for several features of the same snippets."""
         s = self.config.scale
         centers = unit(self.ac_center)
-        cosine, sums, masses = cosine_head(x, torch.cat([centers, unit(self.fg_center)]), s, layout)
-        logits, attention = cosine[:, :-1], cosine[:, -1].sigmoid()
-        pooled = sums / (masses + 1e-5)[..., None]
-        pooled = unit(pooled)
-        agnostic = s * pooled[:, -1] @ centers.T
-        classwise = s * (pooled[:, :-1] * centers).sum(dim=2)
-        return View(logits, attention, agnostic.log_softmax(dim=1), classwise.log_softmax(dim=1))
+        towards = torch.cat([centers, unit(self.fg_center)])
+        heads = zip(*(cosine_head(x, towards, s, layout) for x in features), strict=True)
+        logits, attention, sums, masses = heads
+        # of means over weights as they are (section 3.6), with norms divided out after the products
+        pooled = torch.stack(sums)
+        factor = s / (pooled.norm(dim=3) + 1e-9 * (torch.stack(masses) + 1e-5))
+        agnostic = (pooled[:, :, -1] @ centers.T * factor[..., -1:]).log_softmax(dim=2)
+        classwise = ((pooled[:, :, :-1] * centers).sum(dim=3) * factor[..., :-1]).log_softmax(dim=2)
+        return [View(*parts) for parts in zip(logits, attention, agnostic, classwise, strict=True)]
 
 
 # -- memory (section 4) -------------------------------------------------------------------------------------
@@ -316,9 +328,9 @@ def memory_momentum(epoch: int, epochs: int, start: int) -> float:
 
 
 def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """- sum_c l_c ln p_c with labels l made to sum to one, per video: (B, C + 1) twice to (B,)."""
-    shares = labels / (labels.sum(dim=1, keepdim=True) + 1e-8)
-    return -(shares * log_probabilities).sum(dim=1)
+    """- sum_c l_c ln p_c with labels l made to sum to one, per video: (..., B, C + 1) twice to (..., B)."""
+    shares = labels / (labels.sum(dim=-1, keepdim=True) + 1e-8)
+    return -(shares * log_probabilities).sum(dim=-1)
 
 
 def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
@@ -348,9 +360,15 @@ def soft_pseudo_label_loss(logits: Tensor, target: Tensor, temperature: float) -
 
 @dataclass(frozen=True)
 class ISSFBatch(Batch):
-    """Whole videos in order, with the epoch (from 0) that each belongs to."""
+    """Whole videos in order.
+
+    Attributes:
+        epochs: the epoch (from 0) that each video belongs to.
+        rows: (N, D) the same features without padding, where they are at hand; `features` then is empty.
+    """
 
     epochs: tuple[int, ...] = ()
+    rows: Tensor | None = None
 
 
 class ISSF(SnippetMethod):
@@ -385,8 +403,17 @@ class ISSF(SnippetMethod):
         epochs, place = np.divmod(visit, len(data))
         orders = {e: data.rng(0x155F, stage, int(e)).permutation(len(data)) for e in np.unique(epochs)}
         video = np.array([orders[e][p] for e, p in zip(epochs, place, strict=True)])
-        whole = data.whole(video)
-        return ISSFBatch(**vars(whole), epochs=tuple(epochs.tolist()))
+        bank = data.bank
+        rows = bank.packed(video)
+        return ISSFBatch(
+            rows.new_empty(len(video), 0, bank.dim),
+            torch.from_numpy(bank.lengths[video]).to(rows.device),
+            data.labels[torch.from_numpy(video)],
+            tuple(bank.names[v] for v in video),
+            tuple(bank.axes[v] for v in video),
+            epochs=tuple(epochs.tolist()),
+            rows=rows,
+        )
 
     def before_step(self, stage: int, step: int, data: TrainingData) -> None:
         """Fills the memory before the step in which its first epoch begins (no step lies in between)."""
@@ -423,13 +450,13 @@ class ISSF(SnippetMethod):
         back = torch.cat([batch.labels, background], dim=1)
         spl = soft_pseudo_label_loss(out.base.logits, target, c.temperature)
         spl_weight = c.spl_weight + (c.spl_weight_memory - c.spl_weight) * share
+        weights = torch.stack([w for _, w in views])
+        agnostic, classwise = (
+            torch.stack([getattr(v, n) for v, _ in views]) for n in ("agnostic", "classwise")
+        )
         losses = {
-            "fore": torch.stack([w * normalized_cross_entropy(v.agnostic, fore) for v, w in views]).sum(
-                dim=0
-            ),
-            "back": torch.stack([w * normalized_cross_entropy(v.classwise, back) for v, w in views]).sum(
-                dim=0
-            ),
+            "fore": (weights * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
+            "back": (weights * normalized_cross_entropy(classwise, back)).sum(dim=0),
             "attention": attention_loss(out.base.attention, out.layout),
             "spl": out.layout.means(spl[:, None])[:, 0],
         }
@@ -461,15 +488,15 @@ class ISSF(SnippetMethod):
         return out.layout.attend(out.refined_features, torch.cat(reads), layout)
 
     def _forward(self, batch: Batch) -> Forward:
-        rows = batch.features[batch.mask]
+        packed = getattr(batch, "rows", None)
+        rows = batch.features[batch.mask] if packed is None else packed
         out: Forward = by_videos(self.network, rows, [axis.length for axis in batch.axes])
         return out
 
     @torch.no_grad()
     def _salient_scores(self, out: Forward) -> Tensor:
         """Class probabilities (K, C) of the embedded salient features, before the gate."""
-        logits = self.config.scale * unit(out.salient) @ unit(self.network.ac_center).T
-        return logits.softmax(dim=1)[:, :-1]
+        return out.base.logits[out.salient_mask].softmax(dim=1)[:, :-1]
 
     # inference (section 7)
 

@@ -120,9 +120,25 @@ class Ragged:
         Returns:
             (N, D); zeros for a sequence without keys.
         """
+        return self.blend(query, [(keys, key_layout, 1.0)])
+
+    def blend(self, query: Tensor, sets: Sequence[tuple[Tensor, Ragged, float]]) -> Tensor:
+        """Sum over sets of keys of the share of each set times `attend`.
+
+        Args:
+            query: (N, D) packed rows of this layout.
+            sets: keys (M, D), their layout, and the share of each set.
+        """
         if self.one_by_one:
-            out: Tensor = apply_whole(_Attention, query, keys, self, key_layout)
+            keys, layouts, shares = zip(*sets, strict=True)
+            out: Tensor = apply_whole(_Attention, query, self, layouts, shares, *keys)
             return out
+        return self.pack(
+            [sum(parts) for parts in zip(*(self._padded_attend(query, *s) for s in sets), strict=True)]
+        )
+
+    def _padded_attend(self, query: Tensor, keys: Tensor, key_layout: Ragged, share: float) -> list[Tensor]:
+        """Share times `attend`, a padded tensor per group."""
         parts = []
         groups = zip(self.groups, self.padded(query), key_layout.padded(keys, self.groups), strict=True)
         for group, q, k in groups:
@@ -130,8 +146,8 @@ class Ragged:
             count = torch.tensor([key_layout.lengths[i] for i in group], device=q.device).clamp(min=1)
             empty = torch.arange(k.shape[1], device=q.device) >= count[:, None]
             logits = (q @ k.transpose(1, 2)).masked_fill(empty[:, None], -torch.inf)
-            parts.append(logits.softmax(dim=2) @ k)
-        return self.pack(parts)
+            parts.append(share * (logits.softmax(dim=2) @ k))
+        return parts
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Packed rows (N, D) to one (T, D) tensor per sequence."""
@@ -154,57 +170,71 @@ def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
 
 def partition(rows: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """The rows (N, D) that are chosen, by a mask (N,), and the others, each in order."""
-    order = torch.cat([chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]])
-    count = int(chosen.sum())
-    both: Tensor = _Permuted.apply(rows, order)  # type: ignore[no-untyped-call]
-    return both[:count], both[count:]
+    parts: tuple[Tensor, Tensor] = _Partition.apply(rows, chosen)  # type: ignore[no-untyped-call]
+    return parts
 
 
-class _Permuted(torch.autograd.Function):
-    """Rows in another order; the gradient is gathered back, where that of an index is summed row by row."""
+class _Partition(torch.autograd.Function):
+    """Every row goes to one place, so gradients are copied back, where those of an index are summed."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return rows.index_select(0, order)
+    def forward(ctx: Any, rows: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        one, other = chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]
+        ctx.save_for_backward(one, other)
+        return rows.index_select(0, one), rows.index_select(0, other)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=order.device)
-        return grads[0].index_select(0, place), None
+        one, other = ctx.saved_tensors
+        rows = grads[0].new_empty(len(one) + len(other), *grads[0].shape[1:])
+        return rows.index_copy_(0, one, grads[0]).index_copy_(0, other, grads[1]), None
 
 
 class _Attention(torch.autograd.Function):
-    """`Ragged.attend` without groups: every result is written where it belongs."""
+    """`Ragged.blend` without groups: every result is written where it belongs."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, keys: Tensor, layout: Ragged, key_layout: Ragged) -> Tensor:
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        layout: Ragged,
+        layouts: Sequence[Ragged],
+        shares: Sequence[float],
+        *keys: Tensor,
+    ) -> Tensor:
         out = torch.empty_like(query)
         weights = []
-        for q, k, o in zip(layout.split(query), key_layout.split(keys), layout.split(out), strict=True):
-            weights.append(torch.mm(q, k.T).softmax(dim=1))
-            torch.mm(weights[-1], k, out=o)
-        ctx.save_for_backward(query, keys, out, *weights)
-        ctx.layouts = layout, key_layout
+        key_parts = zip(*(of.split(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        for q, o, of_video in zip(layout.split(query), layout.split(out), key_parts, strict=True):
+            for k, share in zip(of_video, shares, strict=True):
+                weights.append(torch.mm(q, k.T).softmax(dim=1))
+                o.addmm_(weights[-1], k, beta=k is not of_video[0], alpha=share)
+        ctx.save_for_backward(query, *keys, *weights)
+        ctx.settings = layout, layouts, shares
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        query, keys, out, *weights = ctx.saved_tensors
-        layout, key_layout = ctx.layouts
+        layout, layouts, shares = ctx.settings
+        query, *others = ctx.saved_tensors
+        keys, weights = others[: len(shares)], iter(others[len(shares) :])
         to_query = torch.empty_like(query)
-        to_keys = torch.empty_like(keys) if ctx.needs_input_grad[1] else None
-        centre = (grad * out).sum(dim=1, keepdim=True)  # over the keys, weight times its gradient
-        queries = zip(*(layout.split(x) for x in (query, grad, centre, to_query)), strict=True)
-        to_key_parts = key_layout.split(keys if to_keys is None else to_keys)
-        for (q, g, c, to_q), k, to_k, w in zip(
-            queries, key_layout.split(keys), to_key_parts, weights, strict=True
-        ):
-            to_logits = torch.mm(g, k.T).sub_(c).mul_(w)
-            torch.mm(to_logits, k, out=to_q)
-            if to_keys is not None:
-                torch.mm(w.T, g, out=to_k).addmm_(to_logits.T, q)
-        return to_query, to_keys, None, None
+        to_keys = [
+            torch.empty_like(k) if n else None for k, n in zip(keys, ctx.needs_input_grad[4:], strict=True)
+        ]
+        key_parts = zip(*(of.split(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        to_key_parts = zip(
+            *(of.split(k if t is None else t) for of, k, t in zip(layouts, keys, to_keys, strict=True)),
+            strict=True,
+        )
+        queries = zip(*(layout.split(x) for x in (query, grad, to_query)), strict=True)
+        for (q, g, to_q), of_video, to_video in zip(queries, key_parts, to_key_parts, strict=True):
+            for i, (k, to_k, share) in enumerate(zip(of_video, to_video, shares, strict=True)):
+                w = next(weights)
+                to_logits = torch.mm(g, k.T).mul_(w)
+                to_logits.addcmul_(w, to_logits.sum(dim=1, keepdim=True), value=-1)
+                to_q.addmm_(to_logits, k, beta=i > 0, alpha=share)
+                if to_keys[i] is not None:
+                    to_k.addmm_(w.T, g, beta=0, alpha=share).addmm_(to_logits.T, q, alpha=share)
+        return to_query, None, None, None, *to_keys
