@@ -442,8 +442,9 @@ def test_recipes_are_the_published_schedules() -> None:
 
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 8, 9, 30])
-def test_a_wide_convolution_equals_the_usual_one(kernel: int, length: int, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(temporal_conv, "WIDE", 0)
+@pytest.mark.parametrize("wide", [True, False])
+def test_our_convolution_equals_the_usual_one(kernel: int, length: int, wide: bool, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(temporal_conv, "WIDE", 0 if wide else 10**6)
     ours, usual = temporal_conv.Conv1d(5, 7, kernel).double(), nn.Conv1d(5, 7, kernel, padding=kernel // 2)
     usual.double().load_state_dict(ours.state_dict())
     x = random(2, length, 5, dtype=torch.float64)

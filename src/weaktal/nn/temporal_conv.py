@@ -1,6 +1,7 @@
 """Temporal convolutions over (B, T, C), the fastest way for their width and device.
 
-Wide layers of three taps use Winograd's F(6, 3) on a CPU (Lavin and Gray 2016): six outputs come from eight
+Narrow layers of three taps are three matrix products of rows on a CPU, the outer two shifted by a row: rows
+are what every other layer works on, and the gradient of the weight is three products as well. Wide layers of three taps use Winograd's F(6, 3) on a CPU (Lavin and Gray 2016): six outputs come from eight
 products of transformed inputs and weights in place of eighteen. Results are those of the usual convolution
 to rounding, about 1e-6 of the largest output.
 
@@ -10,7 +11,7 @@ videos, in memory that all blocks share: fresh memory costs more than the transf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,15 +70,84 @@ class Conv1d(nn.Conv1d):
     def forward(self, input: Tensor) -> Tensor:
         if self.kernel_size[0] == 1 and input.is_contiguous():
             return F.linear(input, self.weight[..., 0], self.bias)
-        wide = self.in_channels * self.out_channels >= WIDE
-        usual = self.kernel_size[0] == 1 or not wide or input.device.type != "cpu"
-        if usual or input.dtype not in (torch.float32, torch.float64):
+        if self.kernel_size[0] == 1 or not _on_cpu(input):
             return super().forward(input.transpose(1, 2)).transpose(1, 2)
+        if self.in_channels * self.out_channels < WIDE:
+            b, t, _ = input.shape
+            return convolve_rows(input.flatten(0, 1), [t] * b, self.weight, self.bias).view(b, t, -1)
         taps = _weight_tiles(self.weight.detach()) if self._kept is None else self._kept
         if self._keeps:
             self._kept = taps
         out: Tensor = _Winograd.apply(input, self.weight, self.bias, taps)  # type: ignore[no-untyped-call]
         return out
+
+
+def convolve_rows(rows: Tensor, lengths: Sequence[int], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution of three taps within each of B sequences whose rows stand one after another.
+
+    Args:
+        rows: (N, C).
+        lengths: B lengths with sum N; outside of a sequence there are zeros.
+        weight: (O, C, 3).
+        bias: (O,) or None.
+
+    Returns:
+        (N, O).
+    """
+    if _on_cpu(rows) and not torch.is_autocast_enabled("cpu"):
+        out: Tensor = _Taps.apply(rows, weight, bias, list(lengths))  # type: ignore[no-untyped-call]
+        return out
+    # in one line, with a row of zeros after every sequence
+    sizes = torch.tensor(lengths)
+    place = torch.arange(len(rows)) + torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    place = place.to(rows.device)
+    line = rows.new_zeros(len(rows) + len(sizes), rows.shape[1]).index_copy(0, place, rows)
+    return F.conv1d(line.T[None], weight, bias, padding=1)[0].T.index_select(0, place)
+
+
+def _on_cpu(x: Tensor) -> bool:
+    """Whether the products below serve."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+class _Taps(torch.autograd.Function):
+    """`convolve_rows` as products of rows: with the middle tap, and one row up and down with the others."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, lengths: list[int]) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.lengths = lengths
+        before, here, after = weight.permute(2, 1, 0).contiguous()
+        out = rows @ here if bias is None else torch.addmm(bias, rows, here)
+        for x, y in zip(rows.split(lengths), out.split(lengths), strict=True):
+            _add_product(y[1:], x[:-1], before)
+            _add_product(y[:-1], x[1:], after)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        g, lengths = grads[0].contiguous(), ctx.lengths
+        parts = list(zip(rows.split(lengths), g.split(lengths), strict=True))
+        dx = dweight = None
+        if ctx.needs_input_grad[0]:
+            before, here, after = weight.permute(2, 0, 1).contiguous()
+            dx = g @ here
+            for d, (_, y) in zip(dx.split(lengths), parts, strict=True):
+                _add_product(d[:-1], y[1:], before)
+                _add_product(d[1:], y[:-1], after)
+        if ctx.needs_input_grad[1]:
+            taps = weight.new_zeros(3, *weight.shape[:2])
+            torch.mm(g.T, rows, out=taps[1])
+            for x, y in parts:
+                _add_product(taps[0], y[1:].T, x[:-1])
+                _add_product(taps[2], y[:-1].T, x[1:])
+            dweight = taps.permute(1, 2, 0)
+        return dx, dweight, g.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def _add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    torch.addmm(out, a, b, out=out)
 
 
 @contextmanager
