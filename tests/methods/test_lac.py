@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from weaktal.core import InputError, Points, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
 from weaktal.localize.curves import Runs, outer_inner_contrast
-from weaktal.methods.lac import LAC, LACConfig, seeds, segment_contrast, three_snippets, video_scores
+from weaktal.methods.lac import (
+    LAC,
+    LACBatch,
+    LACConfig,
+    seeds,
+    segment_contrast,
+    three_snippets,
+    video_scores,
+)
 from weaktal.methods.protocol import TrainingData
+from weaktal.nn.ragged import Ragged
 
 CLASSES = ("jump", "run", "throw")
 DIM = 6
@@ -38,6 +47,10 @@ def method(**config: object) -> LAC:
     torch.manual_seed(0)
     changes = {"hidden": 8, "dropout": 0.0, "batch_size": 4, **config}
     return LAC(LACConfig.model_validate(changes), dim=DIM, classes=CLASSES)
+
+
+def losses_of(lac: LAC, batch: LACBatch) -> dict[str, torch.Tensor]:
+    return lac.losses(lac(batch.rows, batch.layout.lengths), batch)
 
 
 def plain_seeds(
@@ -77,45 +90,42 @@ def test_seeds_follow_the_rules_snippet_by_snippet(data: st.DataObject) -> None:
     videos = data.draw(st.integers(1, 3))
     lengths = data.draw(st.lists(st.integers(1, 25), min_size=videos, max_size=videos))
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
-    width = max(lengths)
     levels = np.array([0.02, 0.1, 0.3, 0.8, 0.95, 0.99], np.float32)
-    background = rng.choice(levels, (videos, width))
-    points = (rng.random((videos, width, 3)) < 0.06).astype(np.float32)
-    mask = torch.arange(width) < torch.tensor(lengths)[:, None]
-    action, is_background = seeds(torch.from_numpy(background), torch.from_numpy(points), mask, 0.1, 0.95)
-    for v, n in enumerate(lengths):
-        expected = plain_seeds(background[v, :n], points[v, :n], np.float32(0.1), np.float32(0.95))
-        np.testing.assert_array_equal(action[v, :n], expected[0])
-        np.testing.assert_array_equal(is_background[v, :n], expected[1])
-        assert not action[v, n:].any()
-        assert not is_background[v, n:].any()
+    background = rng.choice(levels, sum(lengths))
+    points = (rng.random((sum(lengths), 3)) < 0.06).astype(np.float32)
+    layout = Ragged(lengths, torch.device("cpu"))
+    action, is_background = seeds(torch.from_numpy(background), torch.from_numpy(points), layout, 0.1, 0.95)
+    for n, low in zip(lengths, layout.offsets.tolist(), strict=False):
+        rows = slice(low, low + n)
+        expected = plain_seeds(background[rows], points[rows], np.float32(0.1), np.float32(0.95))
+        np.testing.assert_array_equal(action[rows], expected[0])
+        np.testing.assert_array_equal(is_background[rows], expected[1])
 
 
 def test_a_video_score_is_the_mean_of_the_best_eighth_and_never_empty() -> None:
-    scores = torch.rand(2, 20, 4)
-    mask = torch.arange(20) < torch.tensor([[20], [3]])
-    top = video_scores(scores, mask, 8)
-    torch.testing.assert_close(top[0], scores[0, :, :3].topk(2, dim=0).values.mean(0))
-    torch.testing.assert_close(top[1], scores[1, :3, :3].amax(0))
+    scores, layout = torch.rand(23, 4), Ragged([20, 3], torch.device("cpu"))
+    top = video_scores(scores, layout, 8)
+    torch.testing.assert_close(top[0], scores[:20, :3].topk(2, dim=0).values.mean(0))
+    torch.testing.assert_close(top[1], scores[20:, :3].amax(0))
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
-    both = video_scores(scores, mask, 8, labels)
+    both = video_scores(scores, layout, 8, labels)
     torch.testing.assert_close(both[0, 0], top[0, 0])
-    torch.testing.assert_close(both[0, 1:], scores[0, :, 1:3].mean(0))
-    torch.testing.assert_close(both[1, 0], scores[1, :3, 0].mean())
+    torch.testing.assert_close(both[0, 1:], scores[:20, 1:3].mean(0))
+    torch.testing.assert_close(both[1, 0], scores[20:, 0].mean())
 
 
 def test_segment_contrast_is_that_of_localization() -> None:
     rng = np.random.default_rng(0)
     lengths = np.array([30, 12])
-    fused = rng.random((2, 30, 4)).astype(np.float32)
-    mask = torch.arange(30) < torch.from_numpy(lengths)[:, None]
+    fused = rng.random((42, 4)).astype(np.float32)
+    layout = Ragged(lengths.tolist(), torch.device("cpu"))
     rows = [(v, c, a, b) for v in (0, 1) for c in (0, 2) for a in (0, 3, 7) for b in (8, 11, lengths[v])]
     segment = torch.tensor(rows)
     for action in (True, False):
         flags = torch.full((len(rows),), action)
-        ours = segment_contrast(torch.from_numpy(fused), segment, flags, 0.25, mask)
+        ours = segment_contrast(torch.from_numpy(fused), segment, flags, 0.25, layout)
         for value, (v, c, a, b) in zip(ours.tolist(), rows, strict=True):
-            curve = fused[v, : lengths[v], c]
+            curve = fused[30 * v :][: lengths[v], c]
             zero = np.zeros(1, np.int64)
             run = Runs(zero, zero, np.array([a]), np.array([b]))
             expected = outer_inner_contrast(curve[None] if action else 1 - curve[None], run, 0.25)
@@ -133,27 +143,20 @@ def test_three_snippets_lie_in_the_three_thirds(seed: int, pieces: int) -> None:
     assert (np.diff(drawn, axis=1) >= 0).all()
 
 
-def test_a_padded_batch_has_the_losses_of_its_videos_alone() -> None:
+def test_a_batch_has_the_losses_of_its_videos_alone() -> None:
     data, lac = training_data([40, 9, 70, 3], clicks=5), method()
     lac.search(data)
     together = lac.draw(0, 0, data)
-    losses = lac.losses(lac(together.features, together.mask), together)
+    losses = losses_of(lac, together)
     assert losses["score"].max() > 0
     assert losses["feature"].max() > 0
     for b, name in enumerate(together.names):
         v = data.bank.names.index(name)
         chosen = np.nonzero(lac.pairs[:, 0] == v)[0]
         assert lac.segments is not None
-        alone = data.whole(np.array([v]))
         pairs = np.stack([np.zeros(len(chosen), np.int64), lac.pairs[chosen, 1]], 1)
-        batch = lac.with_segments(
-            alone,
-            lac.points_of(data, np.array([v]), alone),
-            lac.segments.of(chosen),
-            pairs,
-            np.random.default_rng(0),
-        )
-        one = lac.losses(lac(batch.features, batch.mask), batch)
+        rng = np.random.default_rng(0)
+        one = losses_of(lac, lac.batch_of(data, np.array([v]), lac.segments.of(chosen), pairs, rng))
         for key in losses.keys() - {"feature"}:  # that one draws snippets
             torch.testing.assert_close(losses[key][b], one[key][0], rtol=1e-5, atol=1e-6)
 
@@ -163,8 +166,8 @@ def test_clicks_are_rounded_down_to_snippets_and_stay_inside() -> None:
     seconds = np.array([0.0, 0.639, 0.64, 3.1999, 99.0])
     weak = WeakLabels(CLASSES, (WeakVideo("v0", (1,), Points(seconds, np.ones(5, np.int64))),))
     data = TrainingData(data.bank, weak)
-    points = method().points_of(data, np.array([0]), data.whole(np.array([0])))
-    assert points[0, :, 1].tolist() == [1, 1, 0, 0, 1]
+    points = method().points_of(data, np.array([0]))
+    assert points[:, 1].tolist() == [1, 1, 0, 0, 1]
 
 
 def test_a_video_without_clicks_trains_on_its_tags() -> None:
@@ -175,7 +178,7 @@ def test_a_video_without_clicks_trains_on_its_tags() -> None:
     lac.search(data)
     assert set(lac.pairs[:, 0].tolist()) == {1}
     batch = lac.draw(0, 0, data)
-    losses = lac.losses(lac(batch.features, batch.mask), batch)
+    losses = losses_of(lac, batch)
     at = batch.names.index(video.name)
     assert losses["video"][at] > 0
     for name in ("frame", "background", "score", "feature"):
@@ -205,7 +208,7 @@ def test_the_feature_contrast_of_all_classes_is_their_mean() -> None:
         lac.search(data)
         batch = lac.draw(0, 0, data)
         groups[which] = len(batch.contrast_rows)
-        assert lac.losses(lac(batch.features, batch.mask), batch)["feature"].isfinite().all()
+        assert losses_of(lac, batch)["feature"].isfinite().all()
     assert groups == {"last": 1, "mean": 2}
 
 
@@ -254,8 +257,8 @@ def test_official_weights_load_by_name() -> None:
     source = method()
     state = {f"module.{k}": v for k, v in source.state_dict().items()}
     loaded = LAC.from_published(state, classes=CLASSES, dropout=0.0)
-    x, mask = torch.rand(1, 12, DIM), torch.ones(1, 12, dtype=torch.bool)
-    torch.testing.assert_close(loaded.eval()(x, mask).fused, source.eval()(x, mask).fused)
+    x = torch.rand(12, DIM)
+    torch.testing.assert_close(loaded.eval()(x, [12]).fused, source.eval()(x, [12]).fused)
     assert loaded.classes == CLASSES
     assert loaded.config.hidden == 8
 

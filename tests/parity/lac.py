@@ -19,6 +19,7 @@ from weaktal.localize.curves import upsample
 from weaktal.localize.sequence_search import alternating_segments
 from weaktal.methods.lac import LAC, LACBatch, LACConfig, seeds, video_scores
 from weaktal.methods.protocol import Batch, TrainingData
+from weaktal.nn.ragged import Ragged
 
 Golden = dict[str, np.ndarray]
 RATE = 25 / 16
@@ -48,12 +49,13 @@ def check_forward(data: Golden, path: Path) -> None:
     method = LAC.from_published(_weights(data), topk=int(data["r_act"])).eval()
     for case in _cases(data):
         batch = _batch(data[f"{case}/x"], data[f"{case}/label"])
-        out = method(batch.features, batch.mask)
-        close(out.fused, data[f"{case}/cas_fuse"])
-        close(out.features, data[f"{case}/feat"])
+        layout = Ragged(batch.lengths.tolist(), CPU)
+        out = method(batch.features.flatten(0, 1), layout.lengths)
+        close(out.fused, data[f"{case}/cas_fuse"].reshape(out.fused.shape))
+        close(out.features, data[f"{case}/feat"].reshape(out.features.shape))
         k = method.config.topk
-        close(video_scores(out.scores, batch.mask, k), data[f"{case}/vid_score"])
-        with_labels = video_scores(out.scores, batch.mask, k, batch.labels)
+        close(video_scores(out.scores, layout, k), data[f"{case}/vid_score"])
+        with_labels = video_scores(out.scores, layout, k, batch.labels)
         close(with_labels, data[f"{case}/vid_score_with_label"])
 
 
@@ -63,17 +65,16 @@ def _small(classes: int, **config: Any) -> LAC:
 
 def check_search(data: Golden, path: Path) -> None:
     for case in _cases(data):
-        fused = torch.from_numpy(data[f"{case}/cas_fuse"])[None]
-        points = torch.from_numpy(data[f"{case}/point"])[None]
-        length, classes = points.shape[1:]
-        mask = torch.ones(1, length, dtype=torch.bool)
-        action, background = seeds(fused[..., -1], points, mask, 0.1, 0.95)
-        np.testing.assert_array_equal(action[0], data[f"{case}/act_seed"])
-        np.testing.assert_array_equal(background[0], data[f"{case}/bkg_seed"] > 0)
+        fused = torch.from_numpy(data[f"{case}/cas_fuse"])
+        points = torch.from_numpy(data[f"{case}/point"])
+        length, classes = points.shape
+        layout = Ragged([length], CPU)
+        action, background = seeds(fused[:, -1], points, layout, 0.1, 0.95)
+        np.testing.assert_array_equal(action, data[f"{case}/act_seed"])
+        np.testing.assert_array_equal(background, data[f"{case}/bkg_seed"] > 0)
         for budget in sorted(int(k.split("_")[-1]) for k in data if k.startswith(f"{case}/pseudo_")):
             method = _small(classes, budget=budget)
-            batch = _batch(np.zeros((1, length, 3), np.float32), np.ones((1, classes), np.float32))
-            pairs, scores, marks = method.search_input(fused, points, batch)
+            pairs, scores, marks = method.search_input(fused, points, layout, torch.ones(1, classes))
             segments, best = method.search_pairs(scores, marks)
             pseudo = np.zeros((length, classes), np.float32)
             for pair, start, end in zip(segments.pair, segments.start, segments.end, strict=True):
@@ -99,16 +100,28 @@ class _Recorded:
 
 
 def _with_pseudo(
-    method: LAC, batch: Batch, points: Tensor, pseudo: NDArray[Any] | None, samples: NDArray[np.int64]
+    method: LAC,
+    x: NDArray[np.float32],
+    label: NDArray[np.float32],
+    point: NDArray[np.float32],
+    pseudo: NDArray[Any] | None,
+    samples: NDArray[np.int64],
 ) -> LACBatch:
-    """A batch of one video with dense pseudo-labels (T, C)."""
-    pairs = np.stack([np.zeros(points.shape[2], np.int64), np.arange(points.shape[2])], 1)
-    pairs = pairs[batch.labels[0].numpy() > 0]
+    """A batch of one video (T, D) with label (1, C), clicks (T, C) and dense pseudo-labels (T, C)."""
+    bank = FeatureBank.of(["v"], [x], RATE)
+    at, cls = np.nonzero(point)
+    clicks = Points(bank.axes[0].seconds_at(at.astype(float)), cls)
+    video = WeakVideo("v", tuple(np.flatnonzero(label[0]).tolist()), clicks)
+    data = TrainingData(bank, WeakLabels(tuple(map(str, range(label.shape[1]))), (video,)))
+    classes = np.flatnonzero(label[0])
+    pairs = np.stack([np.zeros(len(classes), np.int64), classes], 1)
     segments = None
     if pseudo is not None:
-        dense = pseudo.T[pairs[:, 1]].astype(np.int8)
+        dense = pseudo.T[classes].astype(np.int8)
         segments = alternating_segments(dense, np.full(len(pairs), dense.shape[1]))
-    return method.with_segments(batch, points, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
+    batch = method.batch_of(data, np.array([0]), segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(batch.points, point)
+    return batch
 
 
 _LOSSES = {
@@ -131,15 +144,13 @@ def check_losses(data: Golden, path: Path) -> None:
     for case in _cases(data):
         label, point = data[f"{case}/label"], data[f"{case}/point"]
         method = _small(label.shape[1])
-        batch = _batch(np.zeros((1, len(point), 3), np.float32), label)
+        x = np.zeros((len(point), 3), np.float32)
         for when in ("first", "later"):
             key = f"{case}/{when}"
             pseudo = data[f"{case}/pseudo"] if when == "later" else None
-            with_segments = _with_pseudo(
-                method, batch, torch.from_numpy(point)[None], pseudo, data[f"{key}/feat_samples"]
-            )
-            fused = torch.from_numpy(data[f"{case}/cas_fuse"]).requires_grad_()
-            features = torch.from_numpy(data[f"{case}/feat"]).requires_grad_()
+            with_segments = _with_pseudo(method, x, label, point, pseudo, data[f"{key}/feat_samples"])
+            fused = torch.from_numpy(data[f"{case}/cas_fuse"][0]).requires_grad_()
+            features = torch.from_numpy(data[f"{case}/feat"][0]).requires_grad_()
             scores = torch.from_numpy(data[f"{case}/vid_score"])
             losses = method.losses_of(scores, fused, features, with_segments)
             for name, ours in _LOSSES.items():
@@ -147,16 +158,20 @@ def check_losses(data: Golden, path: Path) -> None:
             total = _weighted(losses, data["lambdas"])
             close(total, data[f"{key}/loss_total"])
             total.backward()
-            close(fused.grad, data[f"{key}/g_cas"], 1e-4)
+            close(fused.grad, data[f"{key}/g_cas"][0], 1e-4)
             if f"{key}/g_feat" in data:
-                close(features.grad, data[f"{key}/g_feat"], 1e-4)
+                close(features.grad, data[f"{key}/g_feat"][0], 1e-4)
             else:
                 assert features.grad is None or not features.grad.any()
     method = LAC.from_published(_weights(data), dropout=0.0)
     point = data["net/point"]
-    batch = _batch(data["net/x"], point.max(0, keepdims=True))
     with_segments = _with_pseudo(
-        method, batch, torch.from_numpy(point)[None], data["net/pseudo"], data["net/feat_samples"]
+        method,
+        data["net/x"][0],
+        point.max(0, keepdims=True),
+        point,
+        data["net/pseudo"],
+        data["net/feat_samples"],
     )
     losses = method.training_step(with_segments)
     for name, ours in _LOSSES.items():
@@ -189,8 +204,7 @@ def check_train_run(data: Golden, path: Path) -> None:
         _weights(data), dropout=0.0, lr=lr, weight_decay=weight_decay, search_every=every
     ).train()
     for i in range(len(names)):
-        batch = training.whole(np.array([i]))
-        clicked = method.points_of(training, np.array([i]), batch)[0].nonzero().tolist()
+        clicked = method.points_of(training, np.array([i])).nonzero().tolist()
         assert sorted(map(tuple, clicked)) == sorted({tuple(p) for p in data[f"v{i}/points"].tolist()})
 
     optimizer = method.optimizer(0)
@@ -202,14 +216,12 @@ def check_train_run(data: Golden, path: Path) -> None:
         low = (step * batch_size) % len(names)
         video = np.arange(low, low + batch_size)
         samples = data["feat_samples"][ends[step - 1] if step else 0 : ends[step]]
-        batch = training.whole(video)
         segments, pairs = method.segments, method.pairs
         if segments is not None:
             chosen = np.nonzero((pairs[:, 0] >= low) & (pairs[:, 0] < low + batch_size))[0]
             segments, pairs = segments.of(chosen), pairs[chosen] - np.array([low, 0])
-        points = method.points_of(training, video, batch)
-        with_segments = method.with_segments(batch, points, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
-        per_video = method.losses(method(batch.features, batch.mask), with_segments)
+        with_segments = method.batch_of(training, video, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
+        per_video = method.losses(method(with_segments.rows, with_segments.layout.lengths), with_segments)
         for name, ours in _LOSSES.items():
             visits = data["loss_per_video"][step * batch_size : (step + 1) * batch_size]
             close(per_video[ours], visits[:, loss_names.index(name)], 1e-4)

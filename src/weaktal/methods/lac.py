@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -32,8 +33,10 @@ from weaktal.localize.sequence_search import (
 )
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.parallel import by_rows
-from weaktal.nn.pooling import masked_topk_mean
+from weaktal.nn.dropout import dropout
+from weaktal.nn.parallel import by_videos
+from weaktal.nn.ragged import Ragged
+from weaktal.nn.temporal_conv import convolve_rows
 
 IntArray = NDArray[np.int64]
 
@@ -105,11 +108,11 @@ class LACConfig(MethodConfig):
 
 
 class Output(NamedTuple):
-    """What the network says about padded videos; background is the last column.
+    """What the network says about videos, one after another (N snippets); background is the last column.
 
     Attributes:
-        scores: (B, T, C + 1) sigmoid scores.
-        features: (B, T, H) embedding.
+        scores: (N, C + 1) sigmoid scores.
+        features: (N, H) embedding.
     """
 
     scores: Tensor
@@ -117,9 +120,9 @@ class Output(NamedTuple):
 
     @property
     def fused(self) -> Tensor:
-        """(B, T, C + 1): action scores times (1 - background); the background stays."""
-        background = self.scores[..., -1:]
-        return torch.cat([self.scores[..., :-1] * (1 - background), background], dim=-1)
+        """(N, C + 1): action scores times (1 - background); the background stays."""
+        background = self.scores[:, -1:]
+        return torch.cat([self.scores[:, :-1] * (1 - background), background], dim=-1)
 
 
 class Classifier(nn.Module):
@@ -131,53 +134,54 @@ class Classifier(nn.Module):
         self.classifier = nn.Sequential(nn.Conv1d(hidden, classes + 1, 1, bias=False))
         self.dropout = dropout
 
-    def forward(self, x: Tensor, mask: Tensor) -> Output:
-        """`x` (B, T, D) and `mask` (B, T), true at valid snippets. Padding costs nothing.
-
-        The videos are laid end to end with a row of zeros between them, which is the convolution's padding.
-        """
-        batch, width = mask.shape
-        packed = F.pad(mask, (0, 1), value=True).reshape(-1).nonzero().squeeze(1)  # valid rows and separators
-        separator = packed % (width + 1) == width
-        rows = (packed - packed // (width + 1))[~separator]  # into (B * T)
-        line = x.new_zeros(len(packed), x.shape[-1])
-        line[~separator] = x.reshape(-1, x.shape[-1])[rows]
-        features = self.conv_1(line.T[None])
-        logits = self.classifier(F.dropout(features, self.dropout, self.training))
-
-        def unpacked(y: Tensor) -> Tensor:
-            out = y.new_zeros(batch * width, y.shape[1]).index_copy(0, rows, y[0].T[~separator])
-            return out.reshape(batch, width, -1)
-
-        return Output(unpacked(logits.sigmoid()), unpacked(features))
+    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Output:
+        """`rows` (N, D) of videos with these lengths."""
+        weight, bias = self.conv_1.parameters()
+        features = convolve_rows(rows, lengths, weight, bias).relu()
+        (out,) = self.classifier.parameters()
+        logits = F.linear(dropout(features, self.dropout, self.training), out[..., 0])
+        return Output(logits.sigmoid(), features)
 
 
-def video_scores(scores: Tensor, mask: Tensor, topk: int, labels: Tensor | None = None) -> Tensor:
+def video_scores(scores: Tensor, layout: Ragged, topk: int, labels: Tensor | None = None) -> Tensor:
     """Video-level class scores from un-fused snippet scores.
 
     Args:
-        scores: (B, T, C + 1); the last column is left out.
-        mask: (B, T).
+        scores: (N, C + 1); the last column is left out.
+        layout: of the N rows, B videos.
         topk: the mean of the length / `topk` (at least one) largest.
         labels: (B, C); with them, classes that do not occur get the mean over all snippets instead.
 
     Returns:
         (B, C).
     """
-    lengths = mask.sum(1)
-    actions = scores[..., :-1]
-    top = masked_topk_mean(actions, (lengths // topk).clamp(min=1), mask)
+    actions = scores[:, :-1]
+    wanted = torch.ones_like(actions[: len(layout)]) if labels is None else labels
+    video, cls = wanted.nonzero(as_tuple=True)
+    # the snippets of each wanted pair of video and class in a row
+    place = torch.arange(max(layout.lengths), device=scores.device)
+    size = layout.sizes[video]
+    inside = place < size[:, None]
+    row = (layout.offsets.to(scores.device)[video][:, None] + place).clamp(max=layout.total - 1)
+    curve = actions[row, cls[:, None]].masked_fill(~inside, -torch.inf)
+    k = (size // topk).clamp(min=1)
+    best = curve.topk(max(1, max(layout.lengths) // topk), dim=1).values
+    use = torch.arange(best.shape[1], device=scores.device) < k[:, None]
+    top = best.masked_fill(~use, 0).sum(1) / k
     if labels is None:
-        return top
-    mean = (actions * mask[..., None]).sum(1) / lengths[:, None]
-    return torch.where(labels > 0, top, mean)
+        return top.view(wanted.shape)
+    return layout.means(actions).index_put((video, cls), top)
 
 
 # ------------------------------------------------------------------------------------------------ seeds
 
 
 def seeds(
-    background: Tensor, points: Tensor, mask: Tensor, action_threshold: float, background_threshold: float
+    background: Tensor,
+    points: Tensor,
+    layout: Ragged,
+    action_threshold: float,
+    background_threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """Snippets that are surely action or background, grown from the clicks.
 
@@ -187,49 +191,51 @@ def seeds(
     low.
 
     Args:
-        background: (B, T) background scores, detached.
-        points: (B, T, C) 0 or 1.
-        mask: (B, T).
+        background: (N,) background scores, detached.
+        points: (N, C) 0 or 1.
+        layout: of the N rows.
 
     Returns:
-        action: (B, T, C) 0 or 1, rows of the clicks copied to their surroundings.
-        is_background: (B, T) bool. A video without clicks has no seeds.
+        action: (N, C) 0 or 1, rows of the clicks copied to their surroundings.
+        is_background: (N,) bool. A video without clicks has no seeds.
     """
-    batch, width = background.shape
-    place = torch.arange(width, device=background.device).expand(batch, width)
-    clicked = (points.amax(-1) > 0) & mask
-    gap = clicked.long().cumsum(1)  # number of clicks so far: gap g lies after the g-th click
-    last_gap = gap[:, -1:]
-    open_ = mask & ~clicked & (last_gap > 0)
+    video, rows = layout.video, len(background)
+    begin = layout.offsets[:-1].to(background.device)[video]
+    end = begin + layout.sizes[video]
+    place = torch.arange(rows, device=background.device)
+    clicked = points.amax(-1) > 0
+    so_far = F.pad(clicked.long().cumsum(0), (1, 0))
+    first_gap, last_gap = so_far[begin], so_far[end]
+    # gap g lies after g clicks, those of the videos before included; each video begins with one of its own
+    clicks = so_far[1:]
+    gap = clicks + video
+    open_ = ~clicked & (last_gap > first_gap)
     sure = open_ & (background >= background_threshold)
-    shape = (batch, int(last_gap.max()) + 1)
 
     def reduced(value: Tensor, where: Tensor, how: str, empty: float) -> Tensor:
         """Per gap the reduction of `value` over `where`, brought back to every snippet."""
-        masked = value.masked_fill(~where, empty)
-        table = value.new_full(shape, empty).scatter_reduce(1, gap, masked, how)
-        return table.gather(1, gap)
+        table = value.new_full((rows + len(layout),), empty)
+        return table.scatter_reduce(0, gap, value.masked_fill(~where, empty), how)[gap]
 
     peak = open_ & (background == reduced(background, open_, "amax", -1.0))
-    peak_place = reduced(place, peak, "amin", width)  # the first of equals
-    count = reduced(sure.long(), sure, "sum", 0)
-    first = torch.where(count > 0, reduced(place, sure, "amin", width), peak_place)
-    last = torch.where(count > 0, reduced(place, sure, "amax", -1), peak_place)
+    peak_place = reduced(place, peak, "amin", rows)  # the first of equals
+    some = reduced(sure.long(), sure, "amax", 0) > 0
+    first = torch.where(some, reduced(place, sure, "amin", rows), peak_place)
+    last = torch.where(some, reduced(place, sure, "amax", -1), peak_place)
     # a lone confident snippet of an inner gap is its peak
-    after = (gap == 0) | (place >= first)
-    before = (gap == last_gap) | (place <= last)
+    after = (clicks == first_gap) | (place >= first)
+    before = (clicks == last_gap) | (place <= last)
     is_background = open_ & after & before
 
     passable = open_ & ~is_background & (background <= action_threshold)
-    stop_left = torch.where(passable, -1, place).cummax(1).values
-    stop_right = torch.where(passable, width, place).flip(1).cummin(1).values.flip(1)
+    stop_left = torch.where(passable, -1, place).cummax(0).values
+    stop_right = torch.where(passable, rows, place).flip(0).cummin(0).values.flip(0)
     action = torch.zeros_like(points)
-    for stop, reached in ((stop_left, stop_left >= 0), (stop_right, stop_right < width)):
-        at = stop.clamp(0, width - 1)
-        from_click = reached & clicked.gather(1, at)
-        rows = points.gather(1, at[..., None].expand_as(points))
-        action = torch.maximum(action, rows * from_click[..., None])
-    return action * mask[..., None], is_background
+    for stop, reached in ((stop_left, stop_left >= begin), (stop_right, stop_right < end)):
+        at = stop.clamp(0, rows - 1)
+        from_click = reached & clicked[at]
+        action = torch.maximum(action, points[at] * from_click[:, None])
+    return action, is_background
 
 
 # ----------------------------------------------------------------------------------------------- losses
@@ -240,16 +246,18 @@ class LACBatch(Batch):
     """Whole videos with clicks, and the segments of the last search (M of them, none before the first).
 
     Attributes:
-        points: (B, T, C) 0 or 1.
+        rows: (N, D) the features of all videos, one after another; `features` is empty.
+        points: (N, C) 0 or 1.
         segment: (M, 4) int64: video in the batch, class, start, end (exclusive).
         segment_action: (M,) bool, true for action.
-        contrast_rows: (G, S, 3) int64 into (B * T): three snippets of each segment of G groups, a group
+        contrast_rows: (G, S, 3) int64, of the N rows: three snippets of each segment of G groups, a group
             being a video and class.
         contrast_action: (G, S) bool.
         contrast_mask: (G, S) bool, false in the padding.
         contrast_video: (G,) int64, the video of each group.
     """
 
+    rows: Tensor
     points: Tensor
     segment: Tensor
     segment_action: Tensor
@@ -258,33 +266,50 @@ class LACBatch(Batch):
     contrast_mask: Tensor
     contrast_video: Tensor
 
+    @cached_property
+    def layout(self) -> Ragged:
+        return Ragged([axis.length for axis in self.axes], self.rows.device)
 
-def frame_loss(fused: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
+
+def frame_loss(fused: Tensor, target: Tensor, chosen: Tensor, layout: Ragged) -> Tensor:
     """Focal binary cross-entropy over the chosen snippets of each video, per chosen snippet (B,).
 
     Args:
-        fused: (B, T, C + 1).
-        target: (B, T, C + 1) 0 or 1.
-        chosen: (B, T) bool.
+        fused: (N, C + 1).
+        target: (N, C + 1) or (C + 1,), 0 or 1.
+        chosen: (N,) bool.
+        layout: of the N rows.
     """
-    weight = torch.where(target > 0, 1 - fused, fused) ** 2
-    loss = weight * F.binary_cross_entropy(fused, target, reduction="none")
-    return (loss.sum(-1) * chosen).sum(1) / chosen.sum(1).clamp(min=1)
+    at = chosen.nonzero()[:, 0]
+    p, y = fused.index_select(0, at), target.expand_as(fused).index_select(0, at)
+    weight = torch.where(y > 0, 1 - p, p) ** 2
+    loss = (weight * F.binary_cross_entropy(p, y, reduction="none")).sum(1)
+    return mean_per_video(loss, layout.video[at], len(layout))
 
 
-def segment_contrast(fused: Tensor, segment: Tensor, action: Tensor, margin: float, mask: Tensor) -> Tensor:
-    """Outer-inner contrast of segments, of p for action and 1 - p for background; differentiable, (M,)."""
+def segment_contrast(fused: Tensor, segment: Tensor, action: Tensor, margin: float, layout: Ragged) -> Tensor:
+    """Outer-inner contrast of segments, of p for action and 1 - p for background; differentiable, (M,).
+
+    Args:
+        fused: (N, C + 1).
+        segment, action: see `LACBatch`.
+        margin: outside on each side, as a share of the length.
+        layout: of the N rows.
+    """
     video, cls, start, end = segment.unbind(1)
-    sums = F.pad(fused.double().cumsum(1), (0, 0, 1, 0))
+    sums = F.pad(fused.double().cumsum(0), (0, 0, 1, 0))
     length = end - start
     reach = margin * length.double()
     low = (start - reach).clamp(min=0).long()
-    high = torch.minimum((end - 1 + reach).long() + 1, mask.sum(1)[video])
+    high = torch.minimum((end - 1 + reach).long() + 1, layout.sizes[video])
     high = torch.maximum(high, end)
     outside = high - low - length
-    inner_sum = sums[video, end, cls] - sums[video, start, cls]
-    outer = sums[video, high, cls] - sums[video, low, cls] - inner_sum
-    inner, outer = inner_sum / length, outer / outside.clamp(min=1)
+    # all four sums in one look-up, whose gradient is one addition
+    first = layout.offsets.to(fused.device)[video]
+    at = torch.stack([start, end, low, high]) + first
+    before, upto, below, above = sums[at, cls].unbind(0)
+    inner_sum = upto - before
+    inner, outer = inner_sum / length, (above - below - inner_sum) / outside.clamp(min=1)
     flipped = (1 - inner) - torch.where(outside > 0, 1 - outer, 0)
     return torch.where(action, inner - outer, flipped).to(fused.dtype)
 
@@ -299,9 +324,10 @@ def mean_per_video(value: Tensor, video: Tensor, videos: int) -> Tensor:
 def feature_contrast(features: Tensor, batch: LACBatch, temperature: float) -> Tensor:
     """Each action segment shall be nearer to the other actions than to background, per group (G,).
 
-    A segment's vector is the mean of three of its snippets' features, scaled to length 1.
+    A segment's vector is the mean of three of its snippets' features (of N, H), scaled to length 1.
     """
-    h = features.reshape(-1, features.shape[-1])[batch.contrast_rows].mean(2)
+    at = batch.contrast_rows
+    h = features.index_select(0, at.flatten()).view(*at.shape, features.shape[1]).mean(2)
     h = F.normalize(h, dim=-1)
     mask, action = batch.contrast_mask, batch.contrast_action
     other = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
@@ -331,8 +357,10 @@ class LAC(SnippetMethod):
         self.pairs = np.empty((0, 2), np.int64)
         self.segments: Segments | None = None
 
-    def forward(self, x: Tensor, mask: Tensor) -> Output:
-        return self.cls_module(x, mask)  # type: ignore[no-any-return]
+    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Output:
+        """`rows` (N, D) of videos with these lengths, one after another."""
+        out: Output = by_videos(self.cls_module, rows, lengths)
+        return out
 
     # training
 
@@ -361,9 +389,14 @@ class LAC(SnippetMethod):
         scores, marks, pairs = [], [], []
         for low in range(0, len(data), self.config.batch_size):
             video = np.arange(low, min(low + self.config.batch_size, len(data)))
-            batch = data.whole(video)
-            fused = self.forward(batch.features, batch.mask).fused
-            pair, score, mark = self.search_input(fused, self.points_of(data, video, batch), batch)
+            lengths = data.bank.lengths[video].tolist()
+            fused = self.forward(data.bank.packed(video), lengths).fused
+            pair, score, mark = self.search_input(
+                fused,
+                self.points_of(data, video),
+                Ragged(lengths, fused.device),
+                data.labels[torch.from_numpy(video)],
+            )
             pairs.append(pair + np.array([low, 0]))
             scores += score
             marks += mark
@@ -375,31 +408,34 @@ class LAC(SnippetMethod):
         return (total / np.maximum(count, 1)).astype(np.float32)
 
     def search_input(
-        self, fused: Tensor, points: Tensor, batch: Batch
+        self, fused: Tensor, points: Tensor, layout: Ragged, labels: Tensor
     ) -> tuple[IntArray, list[NDArray[np.float32]], list[NDArray[np.int8]]]:
-        """Seeds of the labelled (video, class) pairs of a batch.
+        """Seeds of the labelled (video, class) pairs of B videos.
+
+        Args:
+            fused: (N, C + 1).
+            points: (N, C).
+            layout: of the N rows.
+            labels: (B, C).
 
         Returns:
             (P, 2) video and class; per pair its action scores (T,) and its seeds (T,).
         """
-        mask = batch.mask
         action, background = seeds(
-            fused[..., -1], points, mask, self.config.action_seed, self.config.background_seed
+            fused[:, -1], points, layout, self.config.action_seed, self.config.background_seed
         )
-        any_action = action.amax(-1) > 0
-        wanted = (action.amax(1) > 0) & (batch.labels > 0)
-        video, cls = wanted.nonzero(as_tuple=True)
-        own = action[video, :, cls] > 0
-        other = background[video] | any_action[video]
-        mark = torch.where(own, ACTION, torch.where(other, BACKGROUND, FREE)).to(torch.int8).cpu().numpy()
-        score = fused[video, :, cls].float().cpu().numpy()
-        pair = torch.stack([video, cls], 1).cpu().numpy()
-        length = batch.lengths[video].tolist()
-        return (
-            pair,
-            [s[:n] for s, n in zip(score, length, strict=True)],
-            [m[:n] for m, n in zip(mark, length, strict=True)],
-        )
+        wanted = ((layout.sums(action) > 0) & (labels > 0)).nonzero().cpu().numpy()
+        own = (action > 0).cpu().numpy()
+        other = background.cpu().numpy() | own.any(1)
+        curves = fused[:, :-1].float().cpu().numpy()
+        offsets = layout.offsets.numpy()
+        scores, marks = [], []
+        for video, cls in wanted:
+            rows = slice(offsets[video], offsets[video + 1])
+            scores.append(curves[rows, cls])
+            mark = np.where(own[rows, cls], ACTION, np.where(other[rows], BACKGROUND, FREE))
+            marks.append(mark.astype(np.int8))
+        return wanted, scores, marks
 
     def search_pairs(
         self, scores: list[NDArray[np.float32]], marks: list[NDArray[np.int8]]
@@ -421,20 +457,20 @@ class LAC(SnippetMethod):
         )
         return alternating_segments(labels, lengths), best
 
-    def points_of(self, data: TrainingData, video: IntArray, batch: Batch) -> Tensor:
-        """Clicks as (B, T, C) 0 or 1; a click's snippet is its position rounded down."""
-        out = torch.zeros((*batch.features.shape[:2], len(self.classes)))
-        for b, v in enumerate(video):
+    def points_of(self, data: TrainingData, video: IntArray) -> Tensor:
+        """Clicks as (N, C) 0 or 1; a click's snippet is its position rounded down."""
+        lengths = data.bank.lengths[video]
+        out = torch.zeros(int(lengths.sum()), len(self.classes))
+        for v, n, first in zip(video, lengths, np.cumsum(lengths) - lengths, strict=True):
             points = data.weak.videos[v].points
             if points is not None and len(points):
                 # half a microsecond keeps a click on a snippet's first frame there after conversions
                 at = np.floor(data.bank.axes[v].positions_at(points.time + 5e-7)).astype(np.int64)
-                out[b, np.clip(at, 0, int(batch.lengths[b]) - 1), points.label] = 1
-        return out.to(batch.features.device)
+                out[first + np.clip(at, 0, n - 1), points.label] = 1
+        return out.to(data.bank.data.device)
 
     def draw(self, stage: int, step: int, data: TrainingData) -> LACBatch:
         video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
-        batch = data.whole(video)
         segments, pairs = self.segments, self.pairs
         if segments is not None:
             place = np.full(len(data), -1)
@@ -442,18 +478,17 @@ class LAC(SnippetMethod):
             chosen = np.nonzero(place[pairs[:, 0]] >= 0)[0]
             chosen = chosen[np.argsort(place[pairs[chosen, 0]], kind="stable")]
             segments, pairs = segments.of(chosen), np.stack([place[pairs[chosen, 0]], pairs[chosen, 1]], 1)
-        points = self.points_of(data, video, batch)
-        return self.with_segments(batch, points, segments, pairs, data.rng(0x1AC, stage, step))
+        return self.batch_of(data, video, segments, pairs, data.rng(0x1AC, stage, step))
 
-    def with_segments(
+    def batch_of(
         self,
-        batch: Batch,
-        points: Tensor,
+        data: TrainingData,
+        video: IntArray,
         segments: Segments | None,
         pairs: IntArray,
         rng: np.random.Generator,
     ) -> LACBatch:
-        """The batch with its segments, and three random snippets of each segment for the feature contrast.
+        """Videos with their clicks and segments, and random snippets of these for the feature contrast.
 
         Args:
             segments: of pairs, ordered by (video in the batch, class, start), or None before a search.
@@ -462,31 +497,33 @@ class LAC(SnippetMethod):
         none = np.empty(0, np.int64)
         if segments is None:
             segments = Segments(none, none, none, np.empty(0, np.bool_))
-        lengths = batch.lengths.cpu().numpy()
+        bank, lengths = data.bank, data.bank.lengths[video]
         if self.config.drop_last_snippet:
             alone = np.bincount(segments.pair)[segments.pair] == 1
             end = np.minimum(segments.end, lengths[pairs[segments.pair, 0]] - 1)
             segments = Segments(segments.pair, segments.start, end, segments.action)
             segments = segments[(segments.end > segments.start) & ~alone]
-        video, cls = pairs[segments.pair, 0], pairs[segments.pair, 1]
+        owner, cls = pairs[segments.pair, 0], pairs[segments.pair, 1]
         snippets = three_snippets(segments.start, segments.end, rng)
-        rows, action, mask, group_video = self.contrast_groups(segments, snippets, video)
-        width = batch.features.shape[1]
-        device = batch.features.device
+        rows, action, mask, group_video = self.contrast_groups(segments, snippets, owner)
+        first = np.cumsum(lengths) - lengths
+        features = bank.packed(video)
+        device = features.device
 
         def at_device(x: NDArray[Any]) -> Tensor:
             return torch.from_numpy(x).to(device)
 
         return LACBatch(
-            batch.features,
-            batch.lengths,
-            batch.labels,
-            batch.names,
-            batch.axes,
-            points=points,
-            segment=at_device(np.stack([video, cls, segments.start, segments.end], 1)),
+            features.new_empty(len(video), 0, bank.dim),
+            at_device(lengths),
+            data.labels[torch.from_numpy(video)],
+            tuple(bank.names[v] for v in video),
+            tuple(bank.axes[v] for v in video),
+            rows=features,
+            points=self.points_of(data, video),
+            segment=at_device(np.stack([owner, cls, segments.start, segments.end], 1)),
             segment_action=at_device(segments.action),
-            contrast_rows=at_device(rows + (group_video * width)[:, None, None]),
+            contrast_rows=at_device(rows + first[group_video][:, None, None]),
             contrast_action=at_device(action),
             contrast_mask=at_device(mask),
             contrast_video=at_device(group_video),
@@ -519,35 +556,28 @@ class LAC(SnippetMethod):
 
     def losses(self, output: Output, batch: LACBatch) -> dict[str, Tensor]:
         """Unweighted losses of each video, (B,) each."""
-        scores = video_scores(output.scores, batch.mask, self.config.topk, batch.labels)
+        scores = video_scores(output.scores, batch.layout, self.config.topk, batch.labels)
         return self.losses_of(scores, output.fused, output.features, batch)
 
     def losses_of(
         self, scores: Tensor, fused: Tensor, features: Tensor, batch: LACBatch
     ) -> dict[str, Tensor]:
-        """`losses` from video scores (B, C), fused scores (B, T, C + 1) and the embedding (B, T, H)."""
-        config, mask, videos = self.config, batch.mask, len(batch)
+        """`losses` from video scores (B, C), fused scores (N, C + 1) and the embedding (N, H)."""
+        config, layout, videos = self.config, batch.layout, len(batch)
         _, background = seeds(
-            fused.detach()[..., -1], batch.points, mask, config.action_seed, config.background_seed
+            fused.detach()[:, -1], batch.points, layout, config.action_seed, config.background_seed
         )
         click = F.pad(batch.points, (0, 1))
-        is_background = torch.zeros_like(click)
-        is_background[..., -1] = 1
-        score_act, score_bkg = (
-            mean_per_video(
-                1
-                - segment_contrast(
-                    fused, batch.segment[rows], batch.segment_action[rows], config.margin, mask
-                ),
-                batch.segment[rows, 0],
-                videos,
-            )
-            for rows in (batch.segment_action, ~batch.segment_action)
-        )
+        is_background = click.new_zeros(click.shape[1])
+        is_background[-1] = 1
+        contrast = segment_contrast(fused, batch.segment, batch.segment_action, config.margin, layout)
+        # videos twice: their action segments, then the rest
+        kind = batch.segment[:, 0] + videos * ~batch.segment_action
+        score_act, score_bkg = mean_per_video(1 - contrast, kind, 2 * videos).view(2, videos)
         return {
             "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
-            "frame": frame_loss(fused, click, (batch.points.amax(-1) > 0) & mask),
-            "background": frame_loss(fused, is_background, background),
+            "frame": frame_loss(fused, click, batch.points.amax(-1) > 0, layout),
+            "background": frame_loss(fused, is_background, background, layout),
             "score_action": score_act,
             "score_background": score_bkg,
             "score": (score_act + score_bkg) ** 2,
@@ -557,7 +587,7 @@ class LAC(SnippetMethod):
         }
 
     def training_step(self, batch: LACBatch) -> dict[str, Tensor]:
-        output = by_rows(self.forward, batch.features, batch.mask)
+        output = self.forward(batch.rows, batch.layout.lengths)
         losses = {name: value.mean() for name, value in self.losses(output, batch).items()}
         config = self.config
         losses["total"] = (
@@ -588,14 +618,13 @@ class LAC(SnippetMethod):
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
-        output = self.forward(batch.features, batch.mask)
-        videos = video_scores(output.scores, batch.mask, self.config.topk).float().cpu().numpy()
-        fused = output.fused.float().cpu().numpy()
+        layout = Ragged(batch.lengths.tolist(), batch.features.device)
+        output = self.forward(batch.features[batch.mask], layout.lengths)
+        videos = video_scores(output.scores, layout, self.config.topk).float().cpu().numpy()
+        fused = layout.split(output.fused.float().cpu())
         return [
-            SnippetScores(name, row[:n, :-1], 1 - row[:n, -1], video, axis)
-            for name, row, n, video, axis in zip(
-                batch.names, fused, batch.lengths.tolist(), videos, batch.axes, strict=True
-            )
+            SnippetScores(name, curves[:, :-1].numpy(), 1 - curves[:, -1].numpy(), video, axis)
+            for name, curves, video, axis in zip(batch.names, fused, videos, batch.axes, strict=True)
         ]
 
     def proposals(self, scores: Sequence[SnippetScores]) -> Detections:
