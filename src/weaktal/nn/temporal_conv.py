@@ -1,7 +1,9 @@
 """Temporal convolutions over (B, T, C), the fastest way for their width and device.
 
 Narrow layers of three taps are three matrix products of rows on a CPU, the outer two shifted by a row: rows
-are what every other layer works on, and the gradient of the weight is three products as well. Wide layers of three taps use Winograd's F(6, 3) on a CPU (Lavin and Gray 2016): six outputs come from eight
+are what every other layer works on, and the gradient of the weight is three products as well.
+
+Wide layers of three taps use Winograd's F(6, 3) there (Lavin and Gray 2016): six outputs come from eight
 products of transformed inputs and weights in place of eighteen. Results are those of the usual convolution
 to rounding, about 1e-6 of the largest output.
 
@@ -70,11 +72,12 @@ class Conv1d(nn.Conv1d):
     def forward(self, input: Tensor) -> Tensor:
         if self.kernel_size[0] == 1 and input.is_contiguous():
             return F.linear(input, self.weight[..., 0], self.bias)
-        if self.kernel_size[0] == 1 or not _on_cpu(input):
-            return super().forward(input.transpose(1, 2)).transpose(1, 2)
-        if self.in_channels * self.out_channels < WIDE:
+        narrow = self.kernel_size[0] == 3 and self.in_channels * self.out_channels < WIDE
+        if narrow and input.device.type == "cpu":
             b, t, _ = input.shape
             return convolve_rows(input.flatten(0, 1), [t] * b, self.weight, self.bias).view(b, t, -1)
+        if self.kernel_size[0] == 1 or not _on_cpu(input):
+            return super().forward(input.transpose(1, 2)).transpose(1, 2)
         taps = _weight_tiles(self.weight.detach()) if self._kept is None else self._kept
         if self._keeps:
             self._kept = taps
@@ -119,7 +122,7 @@ class _Taps(torch.autograd.Function):
         ctx.lengths = lengths
         before, here, after = weight.permute(2, 1, 0).contiguous()
         out = rows @ here if bias is None else torch.addmm(bias, rows, here)
-        for x, y in zip(rows.split(lengths), out.split(lengths), strict=True):
+        for x, y in zip(torch.split(rows, lengths), torch.split(out, lengths), strict=True):
             _add_product(y[1:], x[:-1], before)
             _add_product(y[:-1], x[1:], after)
         return out
@@ -128,12 +131,12 @@ class _Taps(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         g, lengths = grads[0].contiguous(), ctx.lengths
-        parts = list(zip(rows.split(lengths), g.split(lengths), strict=True))
+        parts = list(zip(torch.split(rows, lengths), torch.split(g, lengths), strict=True))
         dx = dweight = None
         if ctx.needs_input_grad[0]:
             before, here, after = weight.permute(2, 0, 1).contiguous()
             dx = g @ here
-            for d, (_, y) in zip(dx.split(lengths), parts, strict=True):
+            for d, (_, y) in zip(torch.split(dx, lengths), parts, strict=True):
                 _add_product(d[:-1], y[1:], before)
                 _add_product(d[1:], y[:-1], after)
         if ctx.needs_input_grad[1]:
