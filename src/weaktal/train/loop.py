@@ -114,9 +114,11 @@ def job_size() -> tuple[int, int]:
 
 def seed_torch(seed: int, *key: int) -> None:
     """Seed every generator of torch from the run's seed and a place in the run."""
-    torch.manual_seed(
-        int(np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    )
+    number = int(np.random.SeedSequence([seed, *key]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        torch.manual_seed(number)
+    else:  # which would note down where it was called from, for devices that might come: 2 ms a step
+        torch.default_generator.manual_seed(number)
 
 
 class _Log:
