@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from weaktal.core import SnippetScores, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
@@ -107,6 +108,187 @@ def plain_pseudo_segments(scores: list[SnippetScores], config: ASMLocConfig) -> 
                 order = rest
         out.append(kept)
     return out
+
+
+# A plain training step (`benchmarks/training.py` runs it): one video after the other is sampled, its boxes
+# and labels are looked up segment by segment, and both attentions are written out over all pairs of snippets
+# and of box slots. Positions are in snippets or seconds from the first snippet, at 25 / 16 snippets a second.
+
+SLOTS = 200  # box slots of every video, as published
+Segment = tuple[int, float, float]  # class, start, end in seconds
+
+
+def plain_line(at: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The piecewise linear function through (x, y), continued outside; y (N,) or (N, D)."""
+    i = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    share = (at - x[i]) / (x[i + 1] - x[i])
+    if y.ndim == 2:
+        share = share.astype(y.dtype)[:, None]
+    return np.asarray(y[i] + share * (y[i + 1] - y[i]))
+
+
+def plain_warp(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Features (L, D), sampled by their cumulative weights (L + 1,)."""
+    times = plain_line(np.arange(1, round(knots[-1]) + 1), knots, np.arange(len(knots), dtype=float))
+    return plain_line(times, np.arange(1, len(x) + 1, dtype=float), x)
+
+
+def plain_random(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` snippets of (L, D): a random one of each bin, or interpolated."""
+    length = len(x)
+    if length == size:
+        return x
+    if length < size:
+        return plain_line(np.linspace(0, length - 1, size), np.arange(length, dtype=float), x)
+    edges = np.rint(np.linspace(0, length - 1, size + 1)).astype(int)
+    return x[[int(rng.integers(edges[i], edges[i + 1])) for i in range(size)]]
+
+
+def plain_boxes_and_labels(
+    segments: list[Segment], knots: np.ndarray | None, length: int, size: int, classes: int, expansion: float
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """First and last row of every box, and snippet labels (size, classes + 1)."""
+    rows = length if knots is None else round(knots[-1])
+    scale = RATE * size / rows
+
+    def warped(t: float) -> float:
+        if knots is None:
+            return t
+        at = np.array([t * RATE + 1])
+        return (float(plain_line(at, np.arange(len(knots), dtype=float), knots)[0]) - 1) / RATE
+
+    different: list[tuple[float, float]] = []
+    for _, start, end in segments:
+        if (start, end) not in different:
+            different.append((start, end))
+    kept: list[tuple[float, float]] = []
+    different.reverse()  # of equal starts the one listed last comes first
+    for start, end in sorted(different, key=lambda s: s[0]):
+        if not kept or end > kept[-1][1]:
+            kept.append((start, end))
+    boxes = []
+    for start, end in reversed(kept):
+        low, high = warped(start), warped(end)
+        middle, reach = (low + high) / 2, (expansion + 0.5) * (high - low)
+        first, last = max(round((middle - reach) * scale), 0), min(round((middle + reach) * scale), size - 1)
+        boxes.append((first, last))
+    labels = np.zeros((size, classes + 1), np.float32)
+    labels[:, -1] = 1
+    for label, start, end in segments:
+        low = max(round(warped(start) * scale), 0)
+        high = min(round(warped(end) * scale), size - 1)
+        if low <= high:
+            labels[low : high + 1, label] = 1
+            labels[low : high + 1, -1] = 0
+    return boxes, labels / labels.sum(1, keepdims=True)
+
+
+class PlainAttention(nn.Module):
+    """What both attention blocks share; (B, D, N) in and out."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.conv_query, self.conv_key, self.conv_value, self.conv_out = (
+            nn.Conv1d(dim, dim, 1) for _ in range(4)
+        )
+        self.bn = nn.BatchNorm1d(dim)
+
+    def attend(self, x: Tensor, allowed: Tensor) -> Tensor:
+        b, d, n = x.shape
+        q, k, v = (
+            conv(x).view(b, self.heads, d // self.heads, n)
+            for conv in (self.conv_query, self.conv_key, self.conv_value)
+        )
+        logits = q.transpose(2, 3) @ k / (d // self.heads) ** 0.5
+        weights = logits.masked_fill(~allowed[:, None], -torch.inf).softmax(-1)
+        weights = weights.masked_fill(~allowed[:, None], 0)  # rows without a key are not numbers
+        return (v @ weights.transpose(2, 3)).reshape(b, d, n)
+
+
+class PlainIntra(PlainAttention):
+    def forward(self, e: Tensor, boxes: list[list[tuple[int, int]]]) -> Tensor:
+        allowed = torch.zeros(len(e), e.shape[2], e.shape[2], dtype=torch.bool)
+        for b, of_video in enumerate(boxes):
+            for first, last in of_video:
+                allowed[b, first : last + 1, first : last + 1] = True
+        out: Tensor = e + self.bn(self.conv_out(self.attend(e, allowed.to(e.device))))
+        return out
+
+
+class PlainInter(PlainAttention):
+    def forward(self, e: Tensor, boxes: list[list[tuple[int, int]]]) -> Tensor:
+        covers = torch.zeros(len(e), e.shape[2], SLOTS)
+        used = torch.zeros(len(e), SLOTS, dtype=torch.bool)
+        for b, of_video in enumerate(boxes):
+            for n, (first, last) in enumerate(of_video):
+                covers[b, first : last + 1, n] = 1
+                used[b, n] = True
+        covers, used = covers.to(e.device), used.to(e.device)
+        segments = e @ (covers / covers.sum(1, keepdim=True).clamp(min=1e-5))
+        out = self.attend(segments, used[:, None] & used[:, :, None])
+        out = out @ (covers / covers.sum(2, keepdim=True).clamp(min=1e-5)).transpose(1, 2)
+        result: Tensor = e + self.bn(self.conv_out(out))
+        return result
+
+
+class PlainNetwork(nn.Module):
+    """The base or the refinement network with torch's own layers, and the parameter names of ours."""
+
+    def __init__(self, config: ASMLocConfig, dim: int, classes: int, refinement: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_embedding = nn.Sequential(nn.Conv1d(dim, dim, 3, padding=1), nn.ReLU())
+        if refinement:
+            self.MHSA_Intra, self.MHSA_Inter = PlainIntra(dim, config.heads), PlainInter(dim, config.heads)
+            self.uncertainty_branch = nn.Conv1d(dim, 1, 1, bias=False)
+        self.refinement = refinement
+        self.att_branch = nn.Conv1d(dim, 2, 1)
+        self.drop_snippets, self.drop = nn.Dropout(config.dropout), nn.Dropout(config.dropout)
+        self.snippet_cls = nn.Linear(dim, classes + 1)
+
+    def forward(self, x: Tensor, boxes: list[list[tuple[int, int]]] | None = None) -> tuple[Tensor, ...]:
+        """Foreground, background classes (B, K + 1); attention, cas, fg_cas (B, T, .), uncertainty (B, T)."""
+        e = self.feature_embedding(x.transpose(1, 2))
+        u = e.new_zeros(len(e), e.shape[2])
+        if self.refinement:
+            e = self.MHSA_Inter(self.MHSA_Intra(e, boxes), boxes)
+            u = self.uncertainty_branch(e)[:, 0]
+        attention = self.att_branch(e).softmax(1).transpose(1, 2)
+        e = e.transpose(1, 2)
+        e = self.drop(e * self.drop_snippets(torch.ones_like(e[..., :1])))
+        cas = self.snippet_cls(e)
+        fg, bg = cas * attention[..., :1], cas * attention[..., 1:]
+        t, c = cas.shape[1], self.config
+        fg_cls = fg.topk(max(1, t // c.topk_foreground), 1).values.mean(1).softmax(-1)
+        bg_cls = bg.topk(max(1, t // c.topk_background), 1).values.mean(1).softmax(-1)
+        return fg_cls, bg_cls, attention, cas.softmax(-1), fg.softmax(-1), u
+
+
+def plain_loss(
+    net: PlainNetwork,
+    x: Tensor,
+    labels: Tensor,
+    boxes: list[list[tuple[int, int]]] | None = None,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """Total loss of sampled videos (B, T, D) with labels (B, K), boxes and snippet labels (B, T, K + 1)."""
+    fg_cls, bg_cls, _, cas, _, u = net(x, boxes)
+    c = net.config
+
+    def cross_entropy(p: Tensor, y: Tensor) -> Tensor:
+        return -(y * torch.log(p.clamp(min=1e-7))).sum(-1)
+
+    y = torch.cat([labels, torch.zeros_like(labels[:, :1])], 1)
+    y = y / y.sum(1, keepdim=True)
+    background = torch.zeros_like(y)
+    background[:, -1] = 1
+    total = c.weight_foreground * cross_entropy(fg_cls, y).mean()
+    total = total + c.weight_background * cross_entropy(bg_cls, background).mean()
+    total = total + c.weight_background_action * cross_entropy(bg_cls, y).mean()
+    if targets is not None:
+        total = total + (torch.exp(-u) * cross_entropy(cas, targets)).mean() + c.weight_uncertainty * u.mean()
+    return total
 
 
 def timed(function: Callable[[], Result], repeat: int) -> tuple[float, Result]:

@@ -131,7 +131,7 @@ def plain_loss(net: Plain, x: Tensor, labels: Tensor) -> Tensor:
     p = top_background.softmax(1)
     uniform = torch.full_like(p, 1 / CLASSES)
     spread = 10 * (uniform * (uniform.log() - p.log())).sum() / len(x)
-    active, sure = torch.zeros(len(x), t), torch.zeros(len(x), t)
+    active, sure = x.new_zeros(len(x), t), x.new_zeros(len(x), t)
     for b in range(len(x)):
         active[b, a[b, 0].topk(t // 8 + 17).indices] = 1
         sure[b, F.relu(cas[b]).sum(1).topk(t // 2).indices] = 1

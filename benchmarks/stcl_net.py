@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,12 @@ def plain_trunk(net: STCLNetwork, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
     return (v + f) / 2, v, f, net.fusion(torch.cat(filtered, 1))
 
 
-def plain_exemplars(method: STCLNet, data: TrainingData, snippets: Tensor) -> Tensor:
-    net, size = method.network, snippets.shape[2]
+def plain_exemplars(method: STCLNet, drawn: Iterable[Tensor]) -> Tensor:
+    """Exemplars (C + 1, D, M) from the snippets (M, S, D) that are drawn of every class."""
+    net = method.network
     foreground, background = [], []
-    for c in range(len(snippets)):
-        x = torch.stack([data.bank.data[rows] for rows in snippets[c]]).transpose(1, 2)
+    for c, snippets in enumerate(drawn):
+        x, size = snippets.transpose(1, 2), snippets.shape[1]
         attention, _, _, feat = plain_trunk(net, x)
         cas = net.classifier(feat)
         low = cas.min(1, keepdim=True).values
@@ -106,7 +108,7 @@ def plain_exemplars(method: STCLNet, data: TrainingData, snippets: Tensor) -> Te
             back.append(feat[m][:, cas[m, -1].topk(size // 10).indices].mean(1))
         foreground.append(torch.stack(fore, 1))
         background.append(torch.stack(back, 1))
-    return torch.stack([*foreground, torch.stack(background).mean(0)])  # (C + 1, D, M)
+    return torch.stack([*foreground, torch.stack(background).mean(0)])
 
 
 def plain_related(net: STCLNetwork, x: Tensor, exemplars: Tensor) -> Tensor:
@@ -202,8 +204,8 @@ def plain_losses(method: STCLNet, out: Output, labels: Tensor, easy_mask: Tensor
         total = total + c.guide_weight * (1 - a - background).abs().mean() / 3
     contrast = low.new_zeros(())
     for b in range(len(out.feat)):
-        rows = plain_mining(out.attention[b, :, 0].detach().numpy(), easy_mask[b].numpy())
-        ea, eb, ha, hb = (out.feat[b][torch.from_numpy(r)] for r in rows)
+        rows = plain_mining(out.attention[b, :, 0].detach().cpu().numpy(), easy_mask[b].cpu().numpy())
+        ea, eb, ha, hb = (out.feat[b][torch.from_numpy(r).to(out.feat.device)] for r in rows)
         for query, positive, negatives in ((ha, ea, eb), (hb, eb, ea)):
             q, p = F.normalize(query.mean(0), dim=0), F.normalize(positive.mean(0), dim=0)
             similar = torch.stack([q @ p, *(F.normalize(negatives, dim=1) @ q)]) / 0.07
@@ -242,13 +244,26 @@ def build(args: argparse.Namespace, exemplar_videos: int, dropout: bool, plain: 
     )
     torch.manual_seed(0)
     method = STCLNet(config, dim=args.dim, classes=tuple(map(str, range(CLASSES))))
+    if not dropout:
+        without_dropout(method)
+    if plain:
+        with_usual_layers(method)
+    return method.train()
+
+
+def without_dropout(method: STCLNet) -> None:
+    for module in method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def with_usual_layers(method: STCLNet) -> None:
+    """torch's dropout and convolutions in place of ours; the latter are for (B, C, T)."""
     for module in method.modules():
         if isinstance(module, Dropout):
-            module.p = module.p if dropout else 0.0
-            module.__class__ = nn.Dropout if plain else Dropout
-        if plain and isinstance(module, Conv1d):
-            module.__class__ = nn.Conv1d  # the usual one, for (B, C, T)
-    return method.train()
+            module.__class__ = nn.Dropout
+        if isinstance(module, Conv1d):
+            module.__class__ = nn.Conv1d
 
 
 def child_equal(args: argparse.Namespace) -> dict[str, float]:
@@ -257,7 +272,7 @@ def child_equal(args: argparse.Namespace) -> dict[str, float]:
     batch = method.draw(0, 0, data)
     easy_mask = torch.ones(args.batch, args.snippets)
     if args.child == "plain":
-        exemplars = plain_exemplars(method, data, batch.exemplars)
+        exemplars = plain_exemplars(method, (data.bank.data[rows] for rows in batch.exemplars))
         loss = plain_losses(method, plain_forward(method, batch.features, exemplars), batch.labels, easy_mask)
     else:
         exemplars = method.embed_exemplars(batch.exemplars, data.bank)
@@ -277,7 +292,8 @@ def child_step(args: argparse.Namespace) -> dict[str, float]:
     begin, cpu = time.perf_counter(), time.process_time()
     if plain:
         features, labels, snippets = plain_draw(method, data)
-        out = plain_forward(method, features, plain_exemplars(method, data, snippets))
+        exemplars = plain_exemplars(method, (data.bank.data[rows] for rows in snippets))
+        out = plain_forward(method, features, exemplars)
         easy_mask = F.dropout(torch.ones(features.shape[:2]), 0.6)
         loss = plain_losses(method, out, labels, easy_mask)
     else:
