@@ -7,6 +7,7 @@ segments. In training the clicks move: confident segments vote for a better sali
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +26,12 @@ from weaktal.localize.nms import soft_nms
 from weaktal.methods.protocol import Batch, Method, MethodConfig, ProposalBatch, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.roi_align import roi_align
+from weaktal.nn.roi_align import reading, roi_align
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_BINS_AT_ONCE = 4096  # segments times bins whose features are in memory together
+_BINS_AT_ONCE = 4096  # segments times bins that are laid out, and on a GPU in memory, together
+_CACHE = 3 * 2**20  # bytes of bins that are read before they are pooled, on a CPU
 
 
 class TSPNetConfig(MethodConfig):
@@ -146,10 +148,17 @@ def segment_bins(
     Returns:
         (M, roi_size, D).
     """
+    return roi_align(features, first, length, *_enlarged(longest, start, end, roi_size))
+
+
+def _enlarged(
+    longest: Tensor, start: Tensor, end: Tensor, roi_size: int
+) -> tuple[Tensor, Tensor, int, Tensor]:
+    """What `segment_bins` aligns: start, end, number of bins, origin."""
     padding = torch.ceil(longest * 0.25) + 1
     quarter = (end - start) / 4
     low, high = (start - quarter) + padding - 0.5, (end + quarter) + padding - 0.5
-    return roi_align(features, first, length, low, high, roi_size, padding.long())
+    return low, high, roi_size, padding.long()
 
 
 def segment_vectors(
@@ -172,8 +181,12 @@ def segment_vectors(
     longest = np.zeros(len(proposals.offsets) - 1, np.float32)
     np.maximum.at(longest, proposals.video, proposals.end - proposals.start)
     side = roi_size // 6
-    out = features.new_empty(len(rows), 3, features.shape[1])
+    out = _empty(features, len(rows), 3, features.shape[1])
     at_once = max(1, _BINS_AT_ONCE // roi_size)
+    # pooled right after they are read, while they lie in a core's cache
+    cached = _CACHE // (roi_size * features.shape[1] * features.element_size())
+    together = min(at_once, max(1, cached)) if features.device.type == "cpu" else at_once
+    done = 0
     for low in range(0, len(rows), at_once):
         part = rows[low : low + at_once]
         video = torch.from_numpy(proposals.video[part]).to(features.device)
@@ -181,12 +194,23 @@ def segment_vectors(
             torch.from_numpy(x[part]).to(features.device)
             for x in (longest[proposals.video], proposals.start, proposals.end)
         )
-        bins = segment_bins(features, first[video], length[video], widest, start, end, roi_size)
-        left, inside, right = out[low : low + at_once].unbind(1)
-        torch.amax(bins[:, side : 5 * side], 1, out=inside)
-        torch.sub(inside, bins[:, :side].amax(1), out=left)
-        torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
+        every = reading(first[video], length[video], *_enlarged(widest, start, end, roi_size))
+        for some in every.parts(together * roi_size):
+            bins = some.of(features).view(-1, roi_size, features.shape[1])
+            left, inside, right = out[done : done + len(bins)].unbind(1)
+            torch.amax(bins[:, side : 5 * side], 1, out=inside)
+            torch.sub(inside, bins[:, :side].amax(1), out=left)
+            torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
+            done += len(bins)
     return out.flatten(1)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """An uninitialised tensor; NumPy asks for huge pages, which halves the first touch of a large one."""
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or not size:
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(size, np.uint8)).view(like.dtype).view(shape)
 
 
 # ------------------------------------------------------------------------------------------------ labels

@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class Reading(NamedTuple):
+    """How the bins of some segments are read: as weighted sums of rows.
+
+    Attributes:
+        row: (K,) rows of the features, bin after bin.
+        weight: (K,) their shares; 0 outside of a sequence.
+        begin: (B,) where each bin's rows begin.
+    """
+
+    row: Tensor
+    weight: Tensor
+    begin: Tensor
+
+    def of(self, features: Tensor) -> Tensor:
+        """(B, D) of features (N, D), differentiable in these."""
+        weight = self.weight.to(features.dtype)
+        return F.embedding_bag(self.row, features, self.begin, mode="sum", per_sample_weights=weight)
+
+    def parts(self, bins: int) -> Iterator[Reading]:
+        """The same, `bins` at a time."""
+        edges = [*self.begin[::bins].tolist(), len(self.row)]
+        for i, (low, high) in enumerate(pairwise(edges)):
+            begin = self.begin[i * bins : (i + 1) * bins] - low
+            yield Reading(self.row[low:high], self.weight[low:high], begin)
+
+
+def reading(
+    first: Tensor, length: Tensor, start: Tensor, end: Tensor, bins: int, origin: Tensor | int = 0
+) -> Reading:
+    """The bins of M segments, one segment after the other; see `roi_align`, which reads them."""
+    size = (end - start).clamp(min=1) / bins
+    samples = torch.ceil(size).long()
+    base = (start[:, None] + torch.arange(bins, device=start.device) * size[:, None]).reshape(-1)
+    count = samples.repeat_interleave(bins)
+    stops = count.cumsum(0)
+    total = int(stops[-1])
+    # of every sample, its bin and its segment
+    bin_ = torch.repeat_interleave(count, output_size=total)
+    segment = torch.repeat_interleave(samples * bins, output_size=total)
+    sample = torch.arange(total, device=start.device) - (stops - count).index_select(0, bin_)
+    y = base.index_select(0, bin_) + (sample + 0.5) * (size / samples).index_select(0, segment)
+    low = y.floor()
+    fraction = y - low
+    share = samples.to(y.dtype).reciprocal().index_select(0, segment)
+    lowest, highest = (x.index_select(0, segment) for x in (first, first + length - 1))
+    below = low.long() + (first - origin).index_select(0, segment)
+    rows, weights = [], []
+    for row, part in ((below, 1 - fraction), (below + 1, fraction)):
+        inside = row.clamp(lowest, highest)
+        rows.append(inside)
+        weights.append(part * share * (inside == row))
+    return Reading(torch.stack(rows, 1).reshape(-1), torch.stack(weights, 1).reshape(-1), 2 * (stops - count))
 
 
 def roi_align(
@@ -35,34 +93,4 @@ def roi_align(
     """
     if not len(start):
         return features.new_zeros(0, bins, features.shape[1])
-    extent = (end - start).clamp(min=1)
-    size = extent / bins
-    samples = torch.ceil(size).long()
-    # bins of all segments, one after the other, then the samples of all bins
-    base = (start[:, None] + torch.arange(bins, device=start.device) * size[:, None]).reshape(-1)
-    count = samples.repeat_interleave(bins)
-    stops = count.cumsum(0)
-    bin_ = torch.repeat_interleave(torch.arange(len(base), device=start.device), count)
-    sample = torch.arange(len(bin_), device=start.device) - (stops - count)[bin_]
-    y = base[bin_] + (sample + 0.5) * (size / samples).repeat_interleave(bins)[bin_]
-    low = y.floor()
-    fraction = y - low
-    # from here on rows of `features`
-    row = low.long() + (first - origin).repeat_interleave(bins)[bin_]
-    lowest = first.repeat_interleave(bins)[bin_]
-    highest = (first + length - 1).repeat_interleave(bins)[bin_]
-    share = count.to(y.dtype).reciprocal()[bin_]
-    index = torch.empty(len(bin_), 2, dtype=torch.int64, device=start.device)
-    weight = torch.empty(len(bin_), 2, dtype=y.dtype, device=start.device)
-    for side, at, part in ((0, row, 1 - fraction), (1, row + 1, fraction)):
-        index[:, side] = at.clamp(lowest, highest)
-        weight[:, side] = part * share * (index[:, side] == at)
-    bags = 2 * (stops - count)
-    out = F.embedding_bag(
-        index.reshape(-1),
-        features,
-        bags,
-        mode="sum",
-        per_sample_weights=weight.reshape(-1).to(features.dtype),
-    )
-    return out.reshape(len(start), bins, -1)
+    return reading(first, length, start, end, bins, origin).of(features).reshape(len(start), bins, -1)
