@@ -15,8 +15,8 @@ from torch.optim.adam import adam
 
 from weaktal.nn.parallel import world_size
 
-# a block of the gradient that stays in the cache of a processor core
-_BLOCK = 1 << 21
+# a block of the gradient of 2 MiB, which stays in the cache of a processor core
+_BLOCK = 1 << 19
 
 
 class _Gram(torch.autograd.Function):
