@@ -104,14 +104,20 @@ class View:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """What a forward pass gives (section 3.7); `layout` packs all snippets, `salient_layout` the salient."""
+class Embedding:
+    """Features of packed videos (sections 3.1 to 3.5).
+
+    Attributes:
+        layout: of all N snippets.
+        embedded, refined_features: (N, D).
+        salient_layout: of the K salient snippets.
+        salient: (K, D) embedded, before the gate.
+        salient_mask: (N,) bool.
+    """
 
     layout: Ragged
     embedded: Tensor
-    base: View
     refined_features: Tensor
-    refined: View
     salient_layout: Ragged
     salient: Tensor
     salient_mask: Tensor
@@ -120,9 +126,17 @@ class Forward:
         assert len(self.salient) == self.salient_layout.total
 
 
+@dataclass(frozen=True)
+class Forward(Embedding):
+    """What a forward pass gives (section 3.7)."""
+
+    base: View
+    refined: View
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows over their Euclidean norm, with the published epsilon."""
-    normalized: Tensor = x / (x.norm(dim=-1, keepdim=True) + 1e-9)
+    normalized: Tensor = x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-9)
     return normalized
 
 
@@ -133,7 +147,7 @@ class _CosineHead(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, towards: Tensor, scale: float, layout: Ragged
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        factor = scale / (x.norm(dim=1, keepdim=True) + 1e-9)
+        factor = scale / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
         logits = (x @ towards.T).mul_(factor)
         weights = logits.sigmoid()
         ctx.save_for_backward(x, towards, factor, logits, weights)
@@ -204,7 +218,7 @@ class ISSFNetwork(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Forward:
+    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Embedding:
         """Packed snippet features (N, D_in) of videos with these lengths."""
         layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
@@ -217,8 +231,7 @@ class ISSFNetwork(nn.Module):
         answers = (self.gated(f, self.channel_weights), salient_layout, 1 - share)
         others = (self.gated(rest, self.channel_back_weights), rest_layout, share)
         refined = layout.blend(e, [answers, others])
-        base, better = self.views((e, refined), layout)
-        return Forward(layout, e, base, refined, better, salient_layout, f, mask)
+        return Embedding(layout, e, refined, salient_layout, f, mask)
 
     @torch.no_grad()
     def salient(self, e: Tensor, layout: Ragged) -> Tensor:
@@ -250,10 +263,11 @@ class ISSFNetwork(nn.Module):
 
     def predict(self, x: Tensor, layout: Ragged) -> View:
         """The cosine head (section 3.6)."""
-        return self.views((x,), layout)[0]
+        return self.views([x], layout.lengths)[0]
 
-    def views(self, features: Sequence[Tensor], layout: Ragged) -> list[View]:
+    def views(self, features: Sequence[Tensor], lengths: Sequence[int]) -> list[View]:
         """`predict` for several features of the same snippets."""
+        layout = Ragged(lengths, features[0].device)
         s = self.config.scale
         centers = unit(self.ac_center)
         towards = torch.cat([centers, unit(self.fg_center)])
@@ -261,7 +275,7 @@ class ISSFNetwork(nn.Module):
         logits, attention, sums, masses = heads
         # of means over weights as they are (section 3.6), with norms divided out after the products
         pooled = torch.stack(sums)
-        factor = s / (pooled.norm(dim=3) + 1e-9 * (torch.stack(masses) + 1e-5))
+        factor = s / (torch.linalg.vector_norm(pooled, dim=3) + 1e-9 * (torch.stack(masses) + 1e-5))
         agnostic = (pooled[:, :, -1] @ centers.T * factor[..., -1:]).log_softmax(dim=2)
         classwise = ((pooled[:, :, :-1] * centers).sum(dim=3) * factor[..., :-1]).log_softmax(dim=2)
         return [View(*parts) for parts in zip(logits, attention, agnostic, classwise, strict=True)]
@@ -308,15 +322,15 @@ class Memory(nn.Module):
     def update(self, classes: Sequence[int], features: Tensor, scores: Tensor, momentum: float) -> None:
         """One video's salient features (K, D) with class scores (K, C), for these classes in this order."""
         for c in classes:
-            merged = torch.cat([self.features[c], features])
-            top, index = torch.cat([self.scores[c], scores[:, c]]).topk(self.slots)
-            best = merged[index]
-            self.features[c] = momentum * self.features[c] + (1 - momentum) * best if momentum else best
-            self.scores[c] = top
+            old, old_scores = self.features[c], self.scores[c]
+            top, index = torch.cat([old_scores, scores[:, c]]).topk(self.slots)
+            best = torch.cat([old, features]).index_select(0, index)
+            old.copy_(torch.lerp(best, old, momentum) if momentum else best)
+            old_scores.copy_(top)
 
     def read(self, classes: Sequence[int]) -> Tensor:
         """The rows of these classes one after another, (slots * len(classes), D); a copy."""
-        return self.features[list(classes)].flatten(0, 1)
+        return torch.cat([self.features[c] for c in classes])
 
 
 def memory_momentum(epoch: int, epochs: int, start: int) -> float:
@@ -427,7 +441,7 @@ class ISSF(SnippetMethod):
         self.eval()
         for start in range(0, len(data), chunk):
             batch = data.whole(np.arange(start, min(start + chunk, len(data))))
-            out = self._forward(batch)
+            out = self._embed(batch)
             labelled = batch.labels[out.salient_layout.video] > 0
             self.memory.fill(out.salient, self._salient_scores(out).masked_fill(~labelled, -torch.inf))
         self.train()
@@ -435,29 +449,30 @@ class ISSF(SnippetMethod):
     def training_step(self, batch: ISSFBatch) -> dict[str, Tensor]:
         """Losses of section 5, summed over the videos of the batch as the published accumulation does."""
         c = self.config
-        out = self._forward(batch)
-        share = batch.labels.new_tensor([e >= c.memory_start for e in batch.epochs])
-        views = [(out.base, torch.ones_like(share)), (out.refined, torch.ones_like(share))]
-        target = out.refined.logits
-        if any(e >= c.memory_start for e in batch.epochs):
-            memory = self.network.predict(self._memory_features(out, batch), out.layout)
-            views.append((memory, c.memory_weight * share))
+        out = self._embed(batch)
+        remembers = torch.tensor([e >= c.memory_start for e in batch.epochs])
+        share = remembers.to(batch.labels)
+        features, weights = [out.embedded, out.refined_features], [torch.ones_like(share)] * 2
+        if remembers.any():
+            features.append(self._memory_features(out, batch))
+            weights.append(c.memory_weight * share)
+        base, refined, *memory = views = self._views(features, out.layout)
+        target = refined.logits
+        if memory:
             part = c.memory_target_share * share[out.layout.video, None]
-            target = part * memory.logits + (1 - part) * target
+            target = part * memory[0].logits + (1 - part) * target
 
         background = torch.ones_like(batch.labels[:, :1])
         fore = torch.cat([batch.labels, 0 * background], dim=1)
         back = torch.cat([batch.labels, background], dim=1)
-        spl = soft_pseudo_label_loss(out.base.logits, target, c.temperature)
+        spl = soft_pseudo_label_loss(base.logits, target, c.temperature)
         spl_weight = c.spl_weight + (c.spl_weight_memory - c.spl_weight) * share
-        weights = torch.stack([w for _, w in views])
-        agnostic, classwise = (
-            torch.stack([getattr(v, n) for v, _ in views]) for n in ("agnostic", "classwise")
-        )
+        weight = torch.stack(weights)
+        agnostic, classwise = (torch.stack([getattr(v, n) for v in views]) for n in ("agnostic", "classwise"))
         losses = {
-            "fore": (weights * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
-            "back": (weights * normalized_cross_entropy(classwise, back)).sum(dim=0),
-            "attention": attention_loss(out.base.attention, out.layout),
+            "fore": (weight * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
+            "back": (weight * normalized_cross_entropy(classwise, back)).sum(dim=0),
+            "attention": attention_loss(base.attention, out.layout),
             "spl": out.layout.means(spl[:, None])[:, 0],
         }
         total = (
@@ -468,7 +483,7 @@ class ISSF(SnippetMethod):
         )
         return {"total": total.sum(), **{name: value.sum() for name, value in losses.items()}}
 
-    def _memory_features(self, out: Forward, batch: ISSFBatch) -> Tensor:
+    def _memory_features(self, out: Embedding, batch: ISSFBatch) -> Tensor:
         """Memory-refined features (N, D). Video by video, since each one updates what the next one reads."""
         c = self.config
         features, scores = out.salient.detach(), self._salient_scores(out)
@@ -487,16 +502,28 @@ class ISSF(SnippetMethod):
         layout = Ragged([len(r) for r in reads], features.device)
         return out.layout.attend(out.refined_features, torch.cat(reads), layout)
 
-    def _forward(self, batch: Batch) -> Forward:
+    def _embed(self, batch: Batch) -> Embedding:
         packed = getattr(batch, "rows", None)
         rows = batch.features[batch.mask] if packed is None else packed
-        out: Forward = by_videos(self.network, rows, [axis.length for axis in batch.axes])
+        out: Embedding = by_videos(self.network, rows, [axis.length for axis in batch.axes])
         return out
 
+    def _views(self, features: Sequence[Tensor], layout: Ragged) -> list[View]:
+        views: list[View] = by_videos(self.network.views, features, layout.lengths)
+        return views
+
+    def _forward(self, batch: Batch) -> Forward:
+        out = self._embed(batch)
+        base, refined = self._views([out.embedded, out.refined_features], out.layout)
+        return Forward(**vars(out), base=base, refined=refined)
+
     @torch.no_grad()
-    def _salient_scores(self, out: Forward) -> Tensor:
+    def _salient_scores(self, out: Embedding) -> Tensor:
         """Class probabilities (K, C) of the embedded salient features, before the gate."""
-        return out.base.logits[out.salient_mask].softmax(dim=1)[:, :-1]
+        x, s = out.salient, self.config.scale
+        logits = x @ unit(self.network.ac_center).T
+        logits *= s / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
+        return logits.softmax(dim=1)[:, :-1]
 
     # inference (section 7)
 

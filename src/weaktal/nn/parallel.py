@@ -177,13 +177,15 @@ def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
     return _map(out, lambda x: _apply(_Gather, x, shares))
 
 
-def by_videos(function: Callable[..., Any], rows: Tensor, lengths: Sequence[int], **shared: Any) -> Any:
+def by_videos(
+    function: Callable[..., Any], rows: Tensor | Sequence[Tensor], lengths: Sequence[int], **shared: Any
+) -> Any:
     """`by_rows` for videos packed one after another.
 
     Args:
-        function: called with (N, D) rows and their lengths. The tensors it returns have the rows, some of
+        function: called with rows and their lengths. The tensors it returns have the rows, some of
             the rows, or the videos as their first axis, in order; a `Ragged` layout becomes that of all.
-        rows: (N, D).
+        rows: (N, D), or several such tensors.
         lengths: B lengths with sum N.
         shared: passed on as they are, tensors whole.
     """
@@ -195,7 +197,7 @@ def by_videos(function: Callable[..., Any], rows: Tensor, lengths: Sequence[int]
             return function(rows, lengths, **shared)
     cuts = [0, *itertools.accumulate(_shares(len(lengths), processes))]
     counts = [sum(lengths[a:b]) for a, b in itertools.pairwise(cuts)]
-    mine = _apply(_Scatter, rows, counts) if rows.requires_grad else _slice(rows, counts)
+    mine = _map(rows, lambda x: _apply(_Scatter, x, counts) if x.requires_grad else _slice(x, counts))
     rank = dist.get_rank()
     with _own_random_stream():
         out = function(mine, lengths[cuts[rank] : cuts[rank + 1]], **_map(shared, _shared))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +32,9 @@ class Ragged:
         self.lengths = [int(n) for n in lengths]
         self.total = sum(self.lengths)
         self.device = device
-        waste = waste or (1.0 if device.type == "cpu" else 1.5)
-        self.groups = _groups(self.lengths, waste)
-        self.one_by_one = waste == 1.0
+        self.waste = waste or (1.0 if device.type == "cpu" else 1.5)
+        self.one_by_one = self.waste == 1.0
         """Whether sequences are worked on one after another, not in padded groups."""
-        self.alone = len(self.groups) == len(self.lengths)
-        """Whether every sequence is its own group, so that nothing is padded."""
         sizes = torch.tensor(self.lengths)
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
         self.sizes = sizes.to(device)
@@ -45,10 +43,19 @@ class Ragged:
         return len(self.lengths)
 
     @cached_property
+    def groups(self) -> list[list[int]]:
+        """Sequences of similar length."""
+        return _groups(self.lengths, self.waste)
+
+    @property
+    def alone(self) -> bool:
+        """Whether every sequence is its own group, so that nothing is padded."""
+        return len(self.groups) == len(self.lengths)
+
+    @cached_property
     def video(self) -> Tensor:
         """(N,) sequence of each row."""
-        sizes = torch.tensor(self.lengths)
-        return torch.repeat_interleave(torch.arange(len(self)), sizes).to(self.device)
+        return torch.from_numpy(np.repeat(np.arange(len(self)), self.lengths)).to(self.device)
 
     @cached_property
     def home(self) -> Tensor:
@@ -232,8 +239,7 @@ class _Attention(torch.autograd.Function):
         for (q, g, to_q), of_video, to_video in zip(queries, key_parts, to_key_parts, strict=True):
             for i, (k, to_k, share) in enumerate(zip(of_video, to_video, shares, strict=True)):
                 w = next(weights)
-                to_logits = torch.mm(g, k.T).mul_(w)
-                to_logits.addcmul_(w, to_logits.sum(dim=1, keepdim=True), value=-1)
+                to_logits = torch._softmax_backward_data(torch.mm(g, k.T), w, 1, w.dtype)
                 to_q.addmm_(to_logits, k, beta=i > 0, alpha=share)
                 if to_keys[i] is not None:
                     to_k.addmm_(w.T, g, beta=0, alpha=share).addmm_(to_logits.T, q, alpha=share)
