@@ -349,18 +349,14 @@ def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tenso
 
 def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
     """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
-    sizes = layout.sizes
+    sizes = layout.sizes[:, None]
     place = torch.arange(max(layout.lengths), device=attention.device)
-    valid = place < sizes[:, None]
+    valid = place < sizes
+    padded = attention.new_full(valid.shape, -1).masked_scatter(valid, attention)
+    ranked = padded.sort(dim=1, descending=True).values  # padding, below every attention, comes last
     k = (sizes // 8).clamp(min=1)
-    most = int(max(max(layout.lengths) // 8, 1))
-    use = torch.arange(most, device=attention.device) < k[:, None]
-
-    def largest(x: Tensor) -> Tensor:
-        padded = torch.full(valid.shape, -torch.inf, device=x.device, dtype=x.dtype).masked_scatter(valid, x)
-        return padded.topk(most, dim=1).values.masked_fill(~use, 0).sum(dim=1) / k
-
-    return -largest(-attention) - largest(attention)
+    share = ((place >= sizes - k) & valid).to(attention) - (place < k).to(attention)
+    return (share * ranked).sum(dim=1) / k[:, 0]
 
 
 def soft_pseudo_label_loss(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
