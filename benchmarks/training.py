@@ -73,8 +73,8 @@ CLICKS, PROPOSALS = 15, 170  # of a video, as in THUMOS14
 def make_files(folder: Path, videos: int, dim: int) -> list[str]:
     """Feature files as users have them: rgb/NAME.npy and flow/NAME.npy, half of the width each.
 
-    Values are like those behind a ReLU. How large they are matters: products that underflow take a processor
-    a hundred times longer, in ISSF's softmax over products of snippets above all.
+    Values are like those behind a ReLU. How large they are matters: numbers that underflow take a processor
+    many times longer, in ISSF's softmax over products of snippets above all.
     """
     rng = np.random.default_rng(0)
     names = [f"video_{v:05}" for v in range(videos)]
