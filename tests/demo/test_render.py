@@ -52,7 +52,8 @@ def test_same_seed_same_bytes_and_nothing_is_rendered_twice(tmp_path: Path) -> N
             count = sum(1 for _ in container.decode(video=0))
             assert (stream.width, stream.height) == (64, 48)
         assert count / 10 == pytest.approx(entry["duration"])
-    points = [line.split(",") for line in (tmp_path / "a/points.txt").read_text().splitlines()]
+    origin, *points = [line.split(",") for line in (tmp_path / "a/points.txt").read_text().splitlines()]
+    assert origin[0] == "# simulated"
     assert len(points) == sum(len(e["annotations"]) for e in gt.values() if e["subset"] == "train")
     for name, second, label in points:
         assert any(

@@ -192,10 +192,11 @@ def annotation_file(scripts: Sequence[Script], fps: float) -> str:
 def point_file(scripts: Sequence[Script], seed: int) -> str:
     """One click inside each training instance, in SF-Net's text format: video, seconds, class."""
     rng = np.random.default_rng([seed, 4])
-    lines = []
+    # as wide as the clicks of one person in SF-Net's files, whose standard deviations are 0.19 to 0.25
+    lines = [f"# simulated, not clicked: gaussian, sigma 0.2 of the length, 1 per instance, seed {seed}\n"]
     for script in scripts:
         for start, end, label in script.actions:
-            place = np.clip(rng.normal(0.5, 0.15), 0.05, 0.95)  # people click near the middle
+            place = np.clip(rng.normal(0.5, 0.2), 0.05, 0.95)
             lines.append(f"{script.name},{start + place * (end - start):.3f},{CLASSES[label]}\n")
     return "".join(lines)
 
