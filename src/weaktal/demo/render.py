@@ -28,7 +28,6 @@ subsets: {train: train, test: test}
 points: points.txt
 features: {path: features}
 videos: videos
-videos: videos
 protocol: activitynet
 """
 
