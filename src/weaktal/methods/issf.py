@@ -484,6 +484,8 @@ class ISSF(SnippetMethod):
         c = self.config
         features, scores = out.salient.detach(), self._salient_scores(out)
         offsets = out.salient_layout.offsets.tolist()
+        # an update changes nothing unless a candidate beats the last slot of its class, which soon is rare
+        candidates, last = scores.cpu().numpy(), self.memory.scores[:, -1].tolist()
         reads = []
         for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu(), strict=True)):
             if epoch < c.memory_start:
@@ -494,7 +496,10 @@ class ISSF(SnippetMethod):
             reads.append(self.memory.read(classes))
             rows = slice(offsets[i], offsets[i + 1])
             momentum = memory_momentum(epoch, c.epochs, c.momentum_start)
-            self.memory.update(classes, features[rows], scores[rows], momentum)
+            for k in classes:
+                if candidates[rows, k].max(initial=-np.inf) > last[k]:
+                    self.memory.update([k], features[rows], scores[rows], momentum)
+                    last[k] = float(self.memory.scores[k, -1])
         layout = Ragged([len(r) for r in reads], features.device)
         return out.layout.attend(out.refined_features, torch.cat(reads), layout)
 
