@@ -485,7 +485,7 @@ class ISSF(SnippetMethod):
         features, scores = out.salient.detach(), self._salient_scores(out)
         offsets = out.salient_layout.offsets.tolist()
         # an update changes nothing unless a candidate beats the last slot of its class, which soon is rare
-        candidates, last = scores.cpu().numpy(), self.memory.scores[:, -1].tolist()
+        candidates, last = scores.float().cpu().numpy(), self.memory.scores[:, -1].tolist()
         reads = []
         for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu(), strict=True)):
             if epoch < c.memory_start:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -219,10 +218,10 @@ def extract(
         if progress:
             progress(outcome, len(outcomes), len(targets))
 
+    names = {target.name for target in targets.values()}
+    _clear(out, names)  # of a run that was killed
     todo = []
     for video, target in targets.items():
-        for left in out.glob(f".{glob.escape(target.name)}.*"):  # of a run that was killed
-            left.unlink()
         kept = _finished(video, target, expected) if target.exists() else None
         if kept is None:
             todo.append((video, target))
@@ -232,10 +231,18 @@ def extract(
         out.mkdir(parents=True, exist_ok=True)
     for outcome in (engine or LocalEngine())(job, todo) if todo else ():
         note(out / f"{outcome.name}.safetensors", outcome)
+    _clear(out, names)  # of workers that died
     report = Report(tuple(outcomes[t] for t in targets.values()))
     if out.is_dir():
         write_text(out / REPORT, report.to_json())
     return report
+
+
+def _clear(out: Path, names: Container[str]) -> None:
+    """Remove what was being written to the files of these names when its process died; see `atomic_path`."""
+    for left in out.glob(".*.safetensors"):
+        if left.name[1:].removesuffix(".safetensors").rpartition(".")[0] in names:
+            left.unlink()
 
 
 def _finished(video: Path, target: Path, expected: Mapping[str, Any]) -> Outcome | None:
