@@ -140,15 +140,23 @@ def unit(x: Tensor) -> Tensor:
     return normalized
 
 
+def scaled_cosines(x: Tensor, towards: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Scaled cosines of rows (N, D) to rows (K, D) that are `unit`, (N, K), and scale over norm, (N, 1).
+
+    Without gradients. Rows are normalized after the product: K columns in place of D.
+    """
+    factor = scale / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
+    return (x @ towards.T).mul_(factor), factor
+
+
 class _CosineHead(torch.autograd.Function):
-    """See `cosine_head`. Rows are normalized after the product: K columns in place of D."""
+    """See `cosine_head`."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, towards: Tensor, scale: float, layout: Ragged
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        factor = scale / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
-        logits = (x @ towards.T).mul_(factor)
+        logits, factor = scaled_cosines(x, towards, scale)
         weights = logits.sigmoid()
         ctx.save_for_backward(x, towards, factor, logits, weights)
         ctx.scale, ctx.layout = scale, layout
@@ -241,13 +249,10 @@ class ISSFNetwork(nn.Module):
         begin = layout.offsets[:-1].to(e.device)[layout.sizes > 0]
         jump[begin] = e[begin].sum(dim=1)  # from zero; behind a ReLU
 
+        table, place, valid = layout.table(jump, -torch.inf)
         sizes = layout.sizes
-        place = torch.arange(max(layout.lengths), device=e.device)
-        valid = place < sizes[:, None]
-        padded = torch.full(valid.shape, -torch.inf, device=e.device, dtype=e.dtype)
-        padded[valid] = jump
         k = ((sizes * self.config.salient_ratio).floor().long() - 1).clamp(min=0)
-        order = padded.argsort(dim=1, descending=True, stable=True)
+        order = table.argsort(dim=1, descending=True, stable=True)
         top = torch.zeros_like(valid).scatter_(1, order, place < k[:, None])
         both = top.clone()
         both[:, :-1] |= top[:, 1:]
@@ -350,10 +355,8 @@ def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tenso
 def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
     """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
     sizes = layout.sizes[:, None]
-    place = torch.arange(max(layout.lengths), device=attention.device)
-    valid = place < sizes
-    padded = attention.new_full(valid.shape, -1).masked_scatter(valid, attention)
-    ranked = padded.sort(dim=1, descending=True).values  # padding, below every attention, comes last
+    table, place, valid = layout.table(attention, -1)
+    ranked = table.sort(dim=1, descending=True).values  # padding, below every attention, comes last
     k = (sizes // 8).clamp(min=1)
     share = ((place >= sizes - k) & valid).to(attention) - (place < k).to(attention)
     return (share * ranked).sum(dim=1) / k[:, 0]
@@ -413,17 +416,8 @@ class ISSF(SnippetMethod):
         epochs, place = np.divmod(visit, len(data))
         orders = {e: data.rng(0x155F, stage, int(e)).permutation(len(data)) for e in np.unique(epochs)}
         video = np.array([orders[e][p] for e, p in zip(epochs, place, strict=True)])
-        bank = data.bank
-        rows = bank.packed(video)
-        return ISSFBatch(
-            rows.new_empty(len(video), 0, bank.dim),
-            torch.from_numpy(bank.lengths[video]).to(rows.device),
-            data.labels[torch.from_numpy(video)],
-            tuple(bank.names[v] for v in video),
-            tuple(bank.axes[v] for v in video),
-            epochs=tuple(epochs.tolist()),
-            rows=rows,
-        )
+        batch, rows = data.packed(video)
+        return ISSFBatch(**vars(batch), epochs=tuple(epochs.tolist()), rows=rows)
 
     def before_step(self, stage: int, step: int, data: TrainingData) -> None:
         """Fills the memory before the step in which its first epoch begins (no step lies in between)."""
@@ -504,8 +498,9 @@ class ISSF(SnippetMethod):
         return out.layout.attend(out.refined_features, torch.cat(reads), layout)
 
     def _embed(self, batch: Batch) -> Embedding:
-        packed = getattr(batch, "rows", None)
-        rows = batch.features[batch.mask] if packed is None else packed
+        rows = batch.rows if isinstance(batch, ISSFBatch) else None
+        if rows is None:
+            rows = batch.features[batch.mask]
         out: Embedding = by_videos(self.network, rows, [axis.length for axis in batch.axes])
         return out
 
@@ -521,9 +516,7 @@ class ISSF(SnippetMethod):
     @torch.no_grad()
     def _salient_scores(self, out: Embedding) -> Tensor:
         """Class probabilities (K, C) of the embedded salient features, before the gate."""
-        x, s = out.salient, self.config.scale
-        logits = x @ unit(self.network.ac_center).T
-        logits *= s / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
+        logits, _ = scaled_cosines(out.salient, unit(self.network.ac_center), self.config.scale)
         return logits.softmax(dim=1)[:, :-1]
 
     # inference (section 7)

@@ -497,7 +497,7 @@ class LAC(SnippetMethod):
         none = np.empty(0, np.int64)
         if segments is None:
             segments = Segments(none, none, none, np.empty(0, np.bool_))
-        bank, lengths = data.bank, data.bank.lengths[video]
+        lengths = data.bank.lengths[video]
         if self.config.drop_last_snippet:
             alone = np.bincount(segments.pair)[segments.pair] == 1
             end = np.minimum(segments.end, lengths[pairs[segments.pair, 0]] - 1)
@@ -507,18 +507,13 @@ class LAC(SnippetMethod):
         snippets = three_snippets(segments.start, segments.end, rng)
         rows, action, mask, group_video = self.contrast_groups(segments, snippets, owner)
         first = np.cumsum(lengths) - lengths
-        features = bank.packed(video)
-        device = features.device
+        batch, features = data.packed(video)
 
         def at_device(x: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(x).to(device)
+            return torch.from_numpy(x).to(features.device)
 
         return LACBatch(
-            features.new_empty(len(video), 0, bank.dim),
-            at_device(lengths),
-            data.labels[torch.from_numpy(video)],
-            tuple(bank.names[v] for v in video),
-            tuple(bank.axes[v] for v in video),
+            **vars(batch),
             rows=features,
             points=self.points_of(data, video),
             segment=at_device(np.stack([owner, cls, segments.start, segments.end], 1)),

@@ -136,6 +136,18 @@ class TrainingData:
         n = len(self)
         return max(1, n // batch_size if drop_last else -(-n // batch_size))
 
+    def packed(self, video: np.ndarray) -> tuple[Batch, Tensor]:
+        """Whole videos without padding: a batch whose features are empty (B, 0, D), and their rows (N, D)."""
+        rows = self.bank.packed(video)
+        batch = Batch(
+            rows.new_empty(len(video), 0, self.bank.dim),
+            torch.from_numpy(self.bank.lengths[video]).to(rows.device),
+            self.labels[torch.from_numpy(video)],
+            tuple(self.bank.names[v] for v in video),
+            tuple(self.bank.axes[v] for v in video),
+        )
+        return batch, rows
+
     def whole(self, video: np.ndarray) -> Batch:
         """Whole videos as a padded batch."""
         return whole_videos(self.bank, video, self.labels[torch.from_numpy(np.asarray(video))])

@@ -78,6 +78,16 @@ class Ragged:
         table = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
         return [table[self.padded_index(g)] for g in (self.groups if groups is None else groups)]
 
+    def table(self, values: Tensor, empty: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (N,) with a row for each sequence.
+
+        Returns:
+            (B, T) values, `empty` behind the end of a sequence; (T,) places; (B, T) bool, where values are.
+        """
+        place = torch.arange(max(self.lengths), device=values.device)
+        valid = place < self.sizes[:, None]
+        return values.new_full(valid.shape, empty).masked_scatter(valid, values), place, valid
+
     def pack(self, parts: Sequence[Tensor]) -> Tensor:
         """The padded sequences of every group, in the order of `groups`, back to packed rows (N, D)."""
         if self.alone:
