@@ -15,7 +15,8 @@ from weaktal.features.extract.backbone import Description, windows
 class Brightness:
     """Mean and deviation of 4 frames.
 
-    `sleep` makes it slow; frames brighter than `deadly` kill the process, with a `mark` (a file) only once.
+    `sleep` makes it slow, and so does `SLEEPING` in the environment, which is no setting; frames brighter than
+    `deadly` kill the process, with a `mark` (a file) only once.
     A process says that it is at work by a file named by its number in the folder `EXTRACTING`.
     """
 
@@ -29,7 +30,7 @@ class Brightness:
         if folder := os.environ.get("EXTRACTING"):
             Path(folder, str(os.getpid())).touch()
         for clip in windows(frames, 4, 4):
-            time.sleep(self.sleep)
+            time.sleep(float(os.environ.get("SLEEPING", self.sleep)))
             if clip.mean() > self.deadly and not (self.mark and Path(self.mark).exists()):
                 if self.mark:
                     Path(self.mark).touch()
