@@ -15,8 +15,8 @@ from weaktal.features.extract.backbone import Description, windows
 class Brightness:
     """Mean and deviation of 4 frames.
 
-    `sleep` makes it slow, and so does `SLEEPING` in the environment, which is no setting; frames brighter than
-    `deadly` kill the process, with a `mark` (a file) only once.
+    `sleep` makes it slow, and so does `SLEEPING` in the environment, which is no setting; frames brighter
+    than `deadly` kill the process, with a `mark` (a file) only once.
     A process says that it is at work by a file named by its number in the folder `EXTRACTING`.
     """
 
