@@ -185,9 +185,6 @@ class PlainISSF(PlainLoop):
     def build(self) -> None:
         self.copy = copy.deepcopy(self.method)
         self.net = self.copy.network
-        # dropout before the activation is dropout after it
-        embedding = self.net.feature_embedding
-        embedding[0] = nn.Sequential(embedding[0], nn.Dropout(self.config.dropout))
         self.epoch = self.config.memory_start
 
     def draw(self, step: int) -> Any:
