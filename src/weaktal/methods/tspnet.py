@@ -8,7 +8,7 @@ segments. In training the clicks move: confident segments vote for a better sali
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -161,10 +161,10 @@ def _enlarged(
     return low, high, roi_size, padding.long()
 
 
-def segment_vectors(
+def vector_blocks(
     features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
-) -> Tensor:
-    """What segments show and how it differs from their surroundings.
+) -> Iterator[tuple[IntArray, Tensor]]:
+    """What segments show and how it differs from their surroundings, some hundred segments at a time.
 
     The maximum over a sixth of the bins on either side is the context of the maximum over the others.
 
@@ -175,34 +175,45 @@ def segment_vectors(
         roi_size: bins per segment.
         rows: which of the segments.
 
-    Returns:
-        (len(rows), 3 D): inside minus left context, inside, inside minus right context.
+    Yields:
+        places (n,) in `rows`, each of which comes once; (n, 3 D) vectors of the segments there: inside minus
+        left context, inside, inside minus right context.
     """
     longest = np.zeros(len(proposals.offsets) - 1, np.float32)
     np.maximum.at(longest, proposals.video, proposals.end - proposals.start)
-    side = roi_size // 6
-    out = _empty(features, len(rows), 3, features.shape[1])
+    side, dim = roi_size // 6, features.shape[1]
     at_once = max(1, _BINS_AT_ONCE // roi_size)
-    # pooled right after they are read, while they lie in a core's cache
-    cached = _CACHE // (roi_size * features.shape[1] * features.element_size())
+    # pooled right after they are read, while they lie in a core's cache, and so do the snippets of neighbours
+    cached = _CACHE // (roi_size * dim * features.element_size())
     together = min(at_once, max(1, cached)) if features.device.type == "cpu" else at_once
-    done = 0
+    order = np.lexsort((proposals.start[rows], proposals.video[rows]))
     for low in range(0, len(rows), at_once):
-        part = rows[low : low + at_once]
+        places = order[low : low + at_once]
+        part = rows[places]
         video = torch.from_numpy(proposals.video[part]).to(features.device)
         widest, start, end = (
             torch.from_numpy(x[part]).to(features.device)
             for x in (longest[proposals.video], proposals.start, proposals.end)
         )
         every = reading(first[video], length[video], *_enlarged(widest, start, end, roi_size))
-        for some in every.parts(together * roi_size):
-            bins = some.of(features).view(-1, roi_size, features.shape[1])
-            left, inside, right = out[done : done + len(bins)].unbind(1)
+        block = features.new_empty(len(part), 3, dim)
+        for some, out in zip(every.parts(together * roi_size), block.split(together), strict=True):
+            bins = some.of(features).view(-1, roi_size, dim)
+            left, inside, right = out.unbind(1)
             torch.amax(bins[:, side : 5 * side], 1, out=inside)
             torch.sub(inside, bins[:, :side].amax(1), out=left)
             torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
-            done += len(bins)
-    return out.flatten(1)
+        yield places, block.flatten(1)
+
+
+def segment_vectors(
+    features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
+) -> Tensor:
+    """`vector_blocks` as one table, (len(rows), 3 D)."""
+    out = _empty(features, len(rows), 3 * features.shape[1])
+    for places, block in vector_blocks(features, first, length, proposals, roi_size, rows):
+        out[torch.from_numpy(places).to(out.device)] = block
+    return out
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
@@ -583,11 +594,12 @@ class TSPNet(Method):
         width = batch.features.shape[1]
         rows = batch.features.reshape(len(batch) * width, -1)
         first = torch.arange(len(batch), device=rows.device) * width
-        vectors = segment_vectors(
-            rows, first, batch.lengths, found, self.config.roi_size, np.arange(len(found))
-        )
-        output = self.forward(vectors)
-        columns = [x.float().cpu().numpy() for x in output]
+        count = len(found)
+        columns = [np.empty((count, len(self.classes) + 1), np.float32), *np.empty((2, count), np.float32)]
+        blocks = vector_blocks(rows, first, batch.lengths, found, self.config.roi_size, np.arange(count))
+        for places, vectors in blocks:
+            for column, values in zip(columns, self.forward(vectors), strict=True):
+                column[places] = values.float().cpu().numpy()
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])

@@ -55,14 +55,20 @@ def reading(
     low = y.floor()
     fraction = y - low
     share = samples.to(y.dtype).reciprocal().index_select(0, segment)
-    lowest, highest = (x.index_select(0, segment) for x in (first, first + length - 1))
-    below = low.long() + (first - origin).index_select(0, segment)
-    rows, weights = [], []
-    for row, part in ((below, 1 - fraction), (below + 1, fraction)):
-        inside = row.clamp(lowest, highest)
-        rows.append(inside)
-        weights.append(part * share * (inside == row))
-    return Reading(torch.stack(rows, 1).reshape(-1), torch.stack(weights, 1).reshape(-1), 2 * (stops - count))
+    # samples are at most a row apart, so the rows of a bin are neighbours, and each is read once
+    lowest = low.index_select(0, stops - count)
+    rows = (low.index_select(0, stops - 1) - lowest).long() + 2
+    ends = rows.cumsum(0)
+    begin = ends - rows
+    of_row = torch.repeat_interleave(rows, output_size=int(ends[-1]))
+    within = torch.arange(len(of_row), device=start.device) - begin.index_select(0, of_row)
+    place = begin.index_select(0, bin_) + (low - lowest.index_select(0, bin_)).long()
+    weight = torch.zeros_like(of_row, dtype=y.dtype)
+    weight.index_add_(0, place, (1 - fraction) * share).index_add_(0, place + 1, fraction * share)
+    of_segment = torch.div(of_row, bins, rounding_mode="floor")
+    row = within + (lowest.long() + (first - origin).repeat_interleave(bins)).index_select(0, of_row)
+    inside = row.clamp(first.index_select(0, of_segment), (first + length - 1).index_select(0, of_segment))
+    return Reading(inside, weight * (inside == row), begin)
 
 
 def roi_align(
