@@ -480,22 +480,29 @@ class ISSF(SnippetMethod):
         offsets = out.salient_layout.offsets.tolist()
         # an update changes nothing unless a candidate beats the last slot of its class, which soon is rare
         candidates, last = scores.float().cpu().numpy(), self.memory.scores[:, -1].tolist()
-        reads = []
+        # videos in a row that read the same attend to it together
+        reads: list[Tensor] = []
+        lengths: list[int] = []
+        before = None
         for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu(), strict=True)):
-            if epoch < c.memory_start:
-                reads.append(features[:0])
-                continue
-            labelled = labels.nonzero()[:, 0].tolist()
+            labelled = labels.nonzero()[:, 0].tolist() if epoch >= c.memory_start else []
             classes = labelled if c.memory_index == "labelled" else [0] * len(labelled)
-            reads.append(self.memory.read(classes))
+            known = set(classes)  # keys that come twice have half of the weight each
+            if known == before:
+                lengths[-1] += out.layout.lengths[i]
+            else:
+                reads.append(self.memory.read(sorted(known)) if known else features[:0])
+                lengths.append(out.layout.lengths[i])
+                before = known
             rows = slice(offsets[i], offsets[i + 1])
             momentum = memory_momentum(epoch, c.epochs, c.momentum_start)
             for k in classes:
                 if candidates[rows, k].max(initial=-np.inf) > last[k]:
                     self.memory.update([k], features[rows], scores[rows], momentum)
                     last[k] = float(self.memory.scores[k, -1])
-        layout = Ragged([len(r) for r in reads], features.device)
-        return out.layout.attend(out.refined_features, torch.cat(reads), layout)
+                    before = None
+        keys = Ragged([len(r) for r in reads], features.device)
+        return Ragged(lengths, features.device).attend(out.refined_features, torch.cat(reads), keys)
 
     def _embed(self, batch: Batch) -> Embedding:
         rows = batch.rows if isinstance(batch, ISSFBatch) else None
