@@ -14,7 +14,14 @@ from tests.methods import tiny
 from tests.methods.test_lac import CLASSES, DIM, training_data
 from weaktal.core import Detections, InputError, Points, TimeAxis, WeakLabels, WeakVideo
 from weaktal.methods.protocol import ProposalBatch, TrainingData
-from weaktal.methods.tspnet import Proposals, TSPNet, TSPNetConfig, segment_labels
+from weaktal.methods.tspnet import (
+    Proposals,
+    TSPNet,
+    TSPNetConfig,
+    segment_bins,
+    segment_labels,
+    vector_blocks,
+)
 from weaktal.train.inference import detect_videos
 
 RATE = 25 / 16
@@ -127,6 +134,31 @@ def test_vectors_are_the_same_computed_once_or_anew() -> None:
     kept.update(data)
     anew.update(data)
     np.testing.assert_array_equal(kept.salient_times(data), anew.salient_times(data))
+
+
+@pytest.mark.parametrize("roi_size", [6, 12, 13])
+def test_blocks_of_vectors_hold_every_segment_once(roi_size: int) -> None:
+    rng = np.random.default_rng(0)
+    length, counts = torch.tensor([40, 3, 90]), [300, 20, 700]  # more than go into a block
+    first = length.cumsum(0) - length
+    video = np.repeat(np.arange(3), counts)
+    start = rng.uniform(-5, 80, len(video)).astype(np.float32)
+    end = start + rng.gamma(1.5, 8, len(video)).astype(np.float32)
+    proposals = Proposals(video, start, end, np.cumsum([0, *counts]))
+    features = torch.randn(int(length.sum()), 5)
+    rows = rng.permutation(len(video))[:900]
+
+    blocks = list(vector_blocks(features, first, length, proposals, roi_size, rows))
+    assert len(blocks) > 1
+    places, found = np.concatenate([p for p, _ in blocks]), torch.cat([x for _, x in blocks])
+    assert sorted(places) == list(range(len(rows)))
+    longest = np.array([(end - start)[video == v].max() for v in range(3)])
+    of = [torch.from_numpy(x[rows[places]]) for x in (video, longest[video], start, end)]
+    bins = segment_bins(features, first[of[0]], length[of[0]], *of[1:], roi_size)
+    side = roi_size // 6
+    parts = bins[:, :side], bins[:, side : 5 * side], bins[:, 5 * side :]
+    left, inside, right = (x.amax(dim=1) for x in parts)
+    torch.testing.assert_close(found, torch.cat([inside - left, inside, inside - right], dim=1))
 
 
 def test_no_more_than_the_allowed_segments_and_their_own_labels() -> None:

@@ -197,7 +197,7 @@ def vector_blocks(
         )
         every = reading(first[video], length[video], *_enlarged(widest, start, end, roi_size))
         block = features.new_empty(len(part), 3, dim)
-        for some, out in zip(every.parts(together * roi_size), block.split(together), strict=True):
+        for some, out in zip(every.parts(together * roi_size), torch.split(block, together), strict=True):
             bins = some.of(features).view(-1, roi_size, dim)
             left, inside, right = out.unbind(1)
             torch.amax(bins[:, side : 5 * side], 1, out=inside)
