@@ -11,6 +11,7 @@ dropout are ours. `--plain` trains with the loop of `benchmarks/issf.py`. Evalua
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from weaktal.formats import save_detections
 from weaktal.methods.issf import ISSF, ISSFConfig
 from weaktal.methods.protocol import TrainingData
 from weaktal.train import fit, inference_bank, training_data
-from weaktal.train.inference import score_videos
+from weaktal.train.inference import detect_videos
 
 
 def published_weights(seed: int, dim: int, classes: int, reduction: int) -> dict[str, Tensor]:
@@ -84,8 +85,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     dataset = Dataset.load(args.data)
+    known, bank = training_data(dataset, "video"), inference_bank(dataset, "test")
     for seed in args.seeds:
-        data = training_data(dataset, "video", seed=seed)
+        data = replace(known, seed=seed)
         config = ISSFConfig()
         method = ISSF(config, dim=data.bank.dim, classes=data.weak.classes)
         drawn = seed if args.weights is None else args.weights
@@ -97,9 +99,8 @@ def main() -> None:
             train_plainly(method, data)
         else:
             fit(method, data, run)
-        found = method.localize(score_videos(method.eval(), inference_bank(dataset, "test")))
         path = run / "detections.json"
-        save_detections(found, path)
+        save_detections(detect_videos(method.eval(), bank), path)
         print(f"{run.name}:", flush=True)
         weaktal(["evaluate", str(path), "--data", str(args.data), "--protocol", "integer-grid", "--snap"])
 

@@ -26,7 +26,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ import numpy as np
 import torch
 from asm_loc import activations
 from plain_loops import LOOPS, PlainLoop, our_loss
+from point import clock
 from stcl_net import without_dropout
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,12 +52,6 @@ from weaktal.train.loop import seed_torch
 
 RATE, CLASSES = 25 / 16, 20
 RNG = np.random.default_rng(0)
-
-
-def clock() -> float:
-    """Wall time; of a process with one thread on a CPU its own time, so that other programs do not count."""
-    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
-    return time.process_time() if alone else time.perf_counter()
 
 
 # A wide network is made as narrow as the features; all else is as published for THUMOS14. Of ASM-Loc's

@@ -150,7 +150,8 @@ def test_blocks_of_vectors_hold_every_segment_once(roi_size: int) -> None:
 
     blocks = list(vector_blocks(features, first, length, proposals, roi_size, rows))
     assert len(blocks) > 1
-    places, found = np.concatenate([p for p, _ in blocks]), torch.cat([x for _, x in blocks])
+    places, found = (torch.cat(x) for x in zip(*blocks, strict=True))
+    places = places.numpy()
     assert sorted(places) == list(range(len(rows)))
     longest = np.array([(end - start)[video == v].max() for v in range(3)])
     of = [torch.from_numpy(x[rows[places]]) for x in (video, longest[video], start, end)]

@@ -163,7 +163,7 @@ def _enlarged(
 
 def vector_blocks(
     features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
-) -> Iterator[tuple[IntArray, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """What segments show and how it differs from their surroundings, some hundred segments at a time.
 
     The maximum over a sixth of the bins on either side is the context of the maximum over the others.
@@ -190,10 +190,10 @@ def vector_blocks(
     for low in range(0, len(rows), at_once):
         places = order[low : low + at_once]
         part = rows[places]
-        video = torch.from_numpy(proposals.video[part]).to(features.device)
-        widest, start, end = (
-            torch.from_numpy(x[part]).to(features.device)
-            for x in (longest[proposals.video], proposals.start, proposals.end)
+        of = proposals.video[part]
+        video, widest, start, end, where = (
+            torch.from_numpy(x).to(features.device)
+            for x in (of, longest[of], proposals.start[part], proposals.end[part], places)
         )
         every = reading(first[video], length[video], *_enlarged(widest, start, end, roi_size))
         block = features.new_empty(len(part), 3, dim)
@@ -203,7 +203,7 @@ def vector_blocks(
             torch.amax(bins[:, side : 5 * side], 1, out=inside)
             torch.sub(inside, bins[:, :side].amax(1), out=left)
             torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
-        yield places, block.flatten(1)
+        yield where, block.flatten(1)
 
 
 def segment_vectors(
@@ -212,7 +212,7 @@ def segment_vectors(
     """`vector_blocks` as one table, (len(rows), 3 D)."""
     out = _empty(features, len(rows), 3 * features.shape[1])
     for places, block in vector_blocks(features, first, length, proposals, roi_size, rows):
-        out[torch.from_numpy(places).to(out.device)] = block
+        out[places] = block
     return out
 
 
@@ -595,11 +595,12 @@ class TSPNet(Method):
         rows = batch.features.reshape(len(batch) * width, -1)
         first = torch.arange(len(batch), device=rows.device) * width
         count = len(found)
-        columns = [np.empty((count, len(self.classes) + 1), np.float32), *np.empty((2, count), np.float32)]
+        outputs = [rows.new_empty(count, len(self.classes) + 1), *rows.new_empty(2, count)]
         blocks = vector_blocks(rows, first, batch.lengths, found, self.config.roi_size, np.arange(count))
         for places, vectors in blocks:
-            for column, values in zip(columns, self.forward(vectors), strict=True):
-                column[places] = values.float().cpu().numpy()
+            for whole, part in zip(outputs, self.forward(vectors), strict=True):
+                whole[places] = part.to(whole.dtype)
+        columns = [x.float().cpu().numpy() for x in outputs]
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])
