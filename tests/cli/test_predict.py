@@ -12,6 +12,7 @@ pytest.importorskip("av")
 pytest.importorskip("cv2")
 
 from weaktal.cli import main
+from weaktal.core import Detections
 from weaktal.demo import render
 from weaktal.formats import load_detections
 
@@ -38,14 +39,24 @@ def predict(folder: Path, out: Path, *words: str) -> int:
     return main(["predict", str(folder / "run"), *videos, "--out", str(out), "--workers", "2", *words])
 
 
+def assert_same_segments(found: Detections, expected: Detections) -> None:
+    """Each has a partner. Ranks are free: a batch of one video rounds unlike one of two."""
+    assert found.names == expected.names
+    assert found.classes == expected.classes
+    assert len(found) == len(expected)
+    columns = ("video", "label", "start", "end", "score")
+    a, b = (np.column_stack([getattr(d, c) for c in columns]) for d in (found, expected))
+    near = np.abs(a[:, None] - b).max(axis=2) < 1e-4
+    assert near.any(axis=0).all()
+    assert near.any(axis=1).all()
+
+
 def test_segments_in_every_format(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(trained, tmp_path) == 0
     found = load_detections(tmp_path / "detections.json")
     localized = load_detections(trained / "run/detections.json")
     assert len(found) > 0
-    np.testing.assert_array_equal(found.label, localized.label)  # the same features, the same network
-    np.testing.assert_allclose(found.start, localized.start, atol=1e-4)
-    np.testing.assert_allclose(found.score, localized.score, atol=1e-4)
+    assert_same_segments(found, localized)  # the same features, the same network
     assert len(load_detections(tmp_path / "detections.csv")) == len(found)
     text = (tmp_path / "segments/demo_test_000.srt").read_text()
     assert " --> " in text
@@ -62,11 +73,7 @@ def test_pieces_give_the_same_segments(trained: Path, tmp_path: Path) -> None:
     assert predict(trained, tmp_path / "whole") == 0
     assert predict(trained, tmp_path / "pieces", "--chunk", "8") == 0
     whole, pieces = (load_detections(tmp_path / f"{n}/detections.json") for n in ("whole", "pieces"))
-    assert len(whole) == len(pieces)
-    for column in ("video", "label"):
-        np.testing.assert_array_equal(getattr(whole, column), getattr(pieces, column))
-    for column in ("start", "end", "score"):
-        np.testing.assert_allclose(getattr(whole, column), getattr(pieces, column), atol=1e-4)
+    assert_same_segments(pieces, whole)
 
 
 def test_other_features_are_refused(
@@ -116,13 +123,10 @@ def test_a_method_with_a_base_locator(
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     found, localized = (load_detections(f / "detections.json") for f in (tmp_path / "out", run))
     assert len(found) > 0
-    np.testing.assert_array_equal(found.label, localized.label)
-    np.testing.assert_allclose(found.start, localized.start, atol=1e-4)
-    np.testing.assert_allclose(found.score, localized.score, atol=1e-4)
+    assert_same_segments(found, localized)
     assert main([*words, "--chunk", "8", "--out", str(tmp_path / "pieces")]) == 0
     pieces = load_detections(tmp_path / "pieces/detections.json")
-    np.testing.assert_array_equal(pieces.label, found.label)
-    np.testing.assert_allclose(pieces.score, found.score, atol=1e-4)
+    assert_same_segments(pieces, found)
     alone = ["predict", str(run / "base"), *videos, "--workers", "2", "--out", str(tmp_path / "base")]
     assert main(alone) == 0  # the base locator is a run like any other
     (run / "base").rename(run / "gone")  # as after training from a file of proposals

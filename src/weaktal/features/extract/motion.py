@@ -127,7 +127,8 @@ def frame_statistics(frames: Iterator[Image], fps: float) -> Iterator[tuple[Floa
         noise = 2.5 * float(np.median(change[::4, ::4]))
         before = gray
 
-        speed = cv2.magnitude(field[..., 0], field[..., 1])
+        # cv2.magnitude rounds by where its memory happens to lie
+        speed = np.sqrt(np.square(field).sum(axis=2))
         floor = 2 * np.median(speed[::4, ::4])  # what stands still seems to move this fast, from noise
         x, y = focus.update(speed, floor)
         zoom = patch[1] / height
