@@ -5,7 +5,8 @@ usage: python benchmarks/issf_training.py DATA.yaml --out RUNS [--seeds 0 1 2] [
 How an ISSF run at small widths ends depends on its initial weights, so to compare with the published code (or
 two loops with each other) they must be the same. From a seed the published code draws, before the layers
 that it uses, some that it never uses; this draws the same numbers in the same order. Orders of videos and
-dropout are ours. `--plain` trains with the loop of `benchmarks/issf.py`. Evaluated by the published protocol.
+dropout are ours. `--plain` trains with the loop of `benchmarks/issf.py`. Evaluated by the published protocol,
+with the published thresholds and with those of the maximum.
 """
 
 from __future__ import annotations
@@ -99,10 +100,12 @@ def main() -> None:
             train_plainly(method, data)
         else:
             fit(method, data, run)
-        path = run / "detections.json"
-        save_detections(detect_videos(method.eval(), bank), path)
-        print(f"{run.name}:", flush=True)
-        weaktal(["evaluate", str(path), "--data", str(args.data), "--protocol", "integer-grid", "--snap"])
+        for of in ("activation", "maximum"):
+            method.config = config.model_copy(update={"thresholds_of": of})
+            path = run / f"detections-{of}.json"
+            save_detections(detect_videos(method.eval(), bank), path)
+            print(f"{run.name}, thresholds of the {of}:", flush=True)
+            weaktal(["evaluate", str(path), "--data", str(args.data), "--protocol", "integer-grid", "--snap"])
 
 
 if __name__ == "__main__":

@@ -162,6 +162,19 @@ def test_ends_of_proposals() -> None:
         assert score[0] == pytest.approx(expected[2])
 
 
+def test_thresholds_of_the_maximum_do_not_depend_on_the_level() -> None:
+    curves = np.random.default_rng(0).random((3, 60)) * [[0.9], [0.5], [0.0]]
+    relative, absolute = make(thresholds_of="maximum"), make()
+    start, end, curve, contrast = relative.proposals(curves)
+    faint = relative.proposals(curves * 1e-4)
+    assert set(curve) == {0, 1}
+    for found, expected in zip(faint[:3], (start, end, curve), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(faint[3], contrast * 1e-4)
+    assert len(absolute.proposals(curves)[0])
+    assert not len(absolute.proposals(curves * 1e-4)[0])
+
+
 def official() -> dict[str, torch.Tensor]:
     weights = {f"module.{k}": v for k, v in make().network.state_dict().items()}
     return weights | {

@@ -72,6 +72,10 @@ class ISSFConfig(MethodConfig):
     """Share of the refined branch in the scores at test time."""
     class_threshold: float = 0.1
     thresholds: tuple[float, ...] = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
+    thresholds_of: Literal["activation", "maximum"] = "activation"
+    """Quirk: the published thresholds cut the activation as it is, so a network whose attention is low loses
+    segments however well it ranks snippets. "maximum": they are shares of the class's largest activation in
+    the video."""
     margin: float = Field(0.25, ge=0)
     nms_threshold: float = 0.45
     first_wraps: bool = True
@@ -220,7 +224,7 @@ class ISSFNetwork(nn.Module):
         linear = nn.Linear(dim, width)
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
-        self.feature_embedding = nn.Sequential(linear, nn.ReLU(), Dropout(config.dropout))
+        self.feature_embedding = nn.Sequential(linear, nn.ReLU(inplace=True), Dropout(config.dropout))
         self.channel_weights, self.channel_back_weights = (
             nn.Sequential(nn.Linear(width, gate, bias=False), nn.ReLU(), nn.Linear(gate, width, bias=False))
             for _ in range(2)
@@ -484,8 +488,8 @@ class ISSF(SnippetMethod):
         reads: list[Tensor] = []
         lengths: list[int] = []
         before = None
-        for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu(), strict=True)):
-            labelled = labels.nonzero()[:, 0].tolist() if epoch >= c.memory_start else []
+        for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu().numpy(), strict=True)):
+            labelled = np.flatnonzero(labels).tolist() if epoch >= c.memory_start else []
             classes = labelled if c.memory_index == "labelled" else [0] * len(labelled)
             known = set(classes)  # keys that come twice have half of the weight each
             if known == before:
@@ -572,7 +576,11 @@ class ISSF(SnippetMethod):
     def proposals(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Start, end (snippets), row of `curves` (K, T) and contrast of all runs of two or more snippets."""
         length = curves.shape[1]
-        runs = find_runs(curves, self.config.thresholds, strict=True, min_length=2)
+        heights = curves
+        if self.config.thresholds_of == "maximum":
+            top = curves.max(axis=1, keepdims=True)
+            heights = curves / np.where(top > 0, top, 1)
+        runs = find_runs(heights, self.config.thresholds, strict=True, min_length=2)
         means = IntervalMeans(curves)
         extra = 1 if self.config.end_past_run else 0
         s, e, wide = runs.start, runs.end, self.config.margin * runs.length

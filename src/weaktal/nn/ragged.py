@@ -99,6 +99,9 @@ class Ragged:
 
     def sums(self, rows: Tensor) -> Tensor:
         """Sum of each sequence's rows, (B, D)."""
+        if self.one_by_one and not (torch.is_grad_enabled() and rows.requires_grad):
+            # a sum each beats one scatter, but would be a node each of the graph
+            return torch.stack([x.sum(dim=0) for x in self.split(rows)])
         return rows.new_zeros(len(self), rows.shape[1]).index_add(0, self.video, rows)
 
     def means(self, rows: Tensor) -> Tensor:
@@ -108,9 +111,10 @@ class Ragged:
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
         if self.one_by_one:
-            return torch.stack([w.T @ x for w, x in zip(self.split(weights), self.split(rows), strict=True)])
-        pairs = zip(self.padded(weights), self.padded(rows), strict=True)
-        return torch.cat([w.transpose(1, 2) @ x for w, x in pairs])[self.home]
+            pairs = zip(weights.T.split_with_sizes(self.lengths, dim=1), self.split(rows), strict=True)
+            return torch.stack([w @ x for w, x in pairs])
+        padded = zip(self.padded(weights), self.padded(rows), strict=True)
+        return torch.cat([w.transpose(1, 2) @ x for w, x in padded])[self.home]
 
     def add_products(self, out: Tensor, rows: Tensor, matrices: Tensor) -> None:
         """Add each row times its sequence's matrix, in place and without gradients.
@@ -121,7 +125,7 @@ class Ragged:
             matrices: (B, K, D).
         """
         if self.one_by_one:
-            for o, x, m in zip(self.split(out), self.split(rows), matrices, strict=True):
+            for o, x, m in zip(self.split(out), self.split(rows), matrices.unbind(), strict=True):
                 o.addmm_(x, m)
         else:
             parts = self.padded(rows)
@@ -169,6 +173,10 @@ class Ragged:
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Packed rows (N, D) to one (T, D) tensor per sequence."""
         return tuple(rows.split_with_sizes(self.lengths))
+
+    def both_ways(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """`split`, each part with its transpose (D, T); all transposes at once, which saves calls."""
+        return list(zip(self.split(rows), rows.T.split_with_sizes(self.lengths, dim=1), strict=True))
 
 
 def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
@@ -221,11 +229,12 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         out = torch.empty_like(query)
         weights = []
-        key_parts = zip(*(of.split(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        key_parts = zip(*(of.both_ways(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
         for q, o, of_video in zip(layout.split(query), layout.split(out), key_parts, strict=True):
-            for k, share in zip(of_video, shares, strict=True):
-                weights.append(torch.mm(q, k.T).softmax(dim=1))
-                o.addmm_(weights[-1], k, beta=k is not of_video[0], alpha=share)
+            for i, ((k, turned), share) in enumerate(zip(of_video, shares, strict=True)):
+                logits = torch.mm(q, turned)
+                weights.append(torch.softmax(logits, dim=1, out=logits))
+                o.addmm_(weights[-1], k, beta=i > 0, alpha=share)
         ctx.save_for_backward(query, *keys, *weights)
         ctx.settings = layout, layouts, shares
         return out
@@ -240,16 +249,17 @@ class _Attention(torch.autograd.Function):
         to_keys = [
             torch.empty_like(k) if n else None for k, n in zip(keys, ctx.needs_input_grad[4:], strict=True)
         ]
-        key_parts = zip(*(of.split(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        key_parts = zip(*(of.both_ways(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
         to_key_parts = zip(
             *(of.split(k if t is None else t) for of, k, t in zip(layouts, keys, to_keys, strict=True)),
             strict=True,
         )
         queries = zip(*(layout.split(x) for x in (query, grad, to_query)), strict=True)
         for (q, g, to_q), of_video, to_video in zip(queries, key_parts, to_key_parts, strict=True):
-            for i, (k, to_k, share) in enumerate(zip(of_video, to_video, shares, strict=True)):
+            for i, ((k, turned), to_k, share) in enumerate(zip(of_video, to_video, shares, strict=True)):
                 w = next(weights)
-                to_logits = torch._softmax_backward_data(torch.mm(g, k.T), w, 1, w.dtype)
+                to_logits = torch.mm(g, turned)
+                torch._softmax_backward_data(to_logits, w, 1, w.dtype, grad_input=to_logits)
                 to_q.addmm_(to_logits, k, beta=i > 0, alpha=share)
                 if to_keys[i] is not None:
                     to_k.addmm_(w.T, g, beta=0, alpha=share).addmm_(to_logits.T, q, alpha=share)
