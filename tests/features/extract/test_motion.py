@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("cv2")
 
+from weaktal.demo import render
 from weaktal.features.extract.backbone import load_backbone
+from weaktal.features.extract.driver import open_video
 from weaktal.features.extract.motion import Motion
 
 
@@ -78,6 +81,22 @@ def test_tiny_and_odd_pictures_are_taken() -> None:
             iter(np.random.default_rng(k).integers(0, 255, (*size, 3), dtype=np.uint8) for k in range(9))
         )
         assert np.isfinite(x).all()
+
+
+def test_bits_do_not_depend_on_where_memory_lies(tmp_path: Path) -> None:
+    """With OpenCV's magnitude of the flow this video has two or three sets of features."""
+    pytest.importorskip("av")
+    render(tmp_path, train=1, test=1, seconds=(12.0, 16.0), size=(80, 60), fps=15, workers=2)
+    frames = list(open_video(Motion().describe(), tmp_path / "videos/demo_test_000.mp4"))
+
+    def scattered(seed: int) -> Iterator[np.ndarray]:
+        rng, held = np.random.default_rng(seed), list[np.ndarray]()
+        for frame in frames:
+            held += [np.empty(16 * n, np.uint8) for n in rng.integers(1, 3000, 5)]
+            del held[::2]  # holes for the next arrays
+            yield frame
+
+    assert len({features(scattered(seed)).tobytes() for seed in range(10)}) == 1
 
 
 def test_options_are_described() -> None:
