@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -103,11 +104,12 @@ def plain_video(method: ISSF, x: Tensor, label: Tensor, classes: list[int], epoc
     return total + (c.spl_weight_memory if epoch >= c.memory_start else c.spl_weight) * spl
 
 
-def plain_step(method: ISSF, batch_rows: np.ndarray, data: TrainingData, epoch: int) -> float:
+def plain_step(method: ISSF, names: Sequence[str], data: TrainingData, epoch: int) -> float:
+    """Gradients of the sum of these videos' losses, and the sum."""
     total = 0.0
-    for v in batch_rows:
+    for v in map(data.bank.names.index, names):
         x = data.bank.data[data.bank.offsets[v] : data.bank.offsets[v + 1]]
-        label = data.labels[int(v)]
+        label = data.labels[v]
         loss = plain_video(method, x, label, [0] * int(label.sum()), epoch)
         loss.backward()
         total += loss.item()
@@ -148,8 +150,7 @@ def main() -> None:
         theirs = copy.deepcopy(mine)
         loss = mine.training_step(batch)["total"]
         loss.backward()
-        rows = np.array([data.bank.names.index(n) for n in batch.names])
-        reference = plain_step(theirs, rows, data, config.memory_start)
+        reference = plain_step(theirs, batch.names, data, config.memory_start)
         worst = max(
             float((a.grad - b.grad).norm() / b.grad.norm())
             for a, b in zip(mine.network.parameters(), theirs.network.parameters(), strict=True)
@@ -171,8 +172,7 @@ def main() -> None:
                 batch = ours.draw(0, first + step, data)
                 optimizer.zero_grad()
                 if method is plain:
-                    rows = np.array([data.bank.names.index(n) for n in batch.names])
-                    plain_step(plain, rows, data, config.memory_start)
+                    plain_step(plain, batch.names, data, config.memory_start)
                 else:
                     ours.training_step(batch)["total"].backward()
                 optimizer.step()

@@ -15,7 +15,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from issf import plain_step
 from torch import Tensor, nn
@@ -72,7 +71,7 @@ def train_plainly(method: ISSF, data: TrainingData) -> None:
         method.before_step(0, step, data)
         batch = method.draw(0, step, data)
         optimizer.zero_grad()
-        plain_step(method, np.array([data.bank.names.index(n) for n in batch.names]), data, batch.epochs[0])
+        plain_step(method, batch.names, data, batch.epochs[0])
         optimizer.step()
 
 

@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     _render(args)
     data = out / "demo.yaml"
-    # 0.4 seconds a snippet: longer windows blur the borders of actions of one to six seconds
-    window = ("--set", "window=6")
-    _command("extract", out / "videos", "--backbone", "motion", *window, "--out", out / "features")
+    # windows of 0.4 seconds: longer ones blur the borders of actions of one to six seconds
+    backbone = ("--backbone", "motion", "--set", "window=6")
+    _command("extract", out / "videos", *backbone, "--out", out / "features")
     if args.supervision == "video":
         runs = [out / f"asm_loc-{args.seed}"]
         _train("asm_loc", data, runs[0], args.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -111,10 +111,9 @@ class Ragged:
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
         if self.one_by_one:
-            pairs = zip(weights.T.split_with_sizes(self.lengths, dim=1), self.split(rows), strict=True)
-            return torch.stack([w @ x for w, x in pairs])
-        padded = zip(self.padded(weights), self.padded(rows), strict=True)
-        return torch.cat([w.transpose(1, 2) @ x for w, x in padded])[self.home]
+            return torch.stack([w @ x for w, x in zip(self.turned(weights), self.split(rows), strict=True)])
+        pairs = zip(self.padded(weights), self.padded(rows), strict=True)
+        return torch.cat([w.transpose(1, 2) @ x for w, x in pairs])[self.home]
 
     def add_products(self, out: Tensor, rows: Tensor, matrices: Tensor) -> None:
         """Add each row times its sequence's matrix, in place and without gradients.
@@ -174,9 +173,9 @@ class Ragged:
         """Packed rows (N, D) to one (T, D) tensor per sequence."""
         return tuple(rows.split_with_sizes(self.lengths))
 
-    def both_ways(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """`split`, each part with its transpose (D, T); all transposes at once, which saves calls."""
-        return list(zip(self.split(rows), rows.T.split_with_sizes(self.lengths, dim=1), strict=True))
+    def turned(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The transposes (D, T) of `split`, which cost a call each if made one by one."""
+        return tuple(rows.T.split_with_sizes(self.lengths, dim=1))
 
 
 def _groups(lengths: Sequence[int], waste: float) -> list[list[int]]:
@@ -215,6 +214,14 @@ class _Partition(torch.autograd.Function):
         return rows.index_copy_(0, one, grads[0]).index_copy_(0, other, grads[1]), None
 
 
+def _of_videos(
+    layouts: Sequence[Ragged], keys: Sequence[Tensor]
+) -> Iterator[tuple[tuple[Tensor, Tensor], ...]]:
+    """Of every video, the keys of each set, and the same transposed."""
+    sets = (zip(of.split(k), of.turned(k), strict=True) for of, k in zip(layouts, keys, strict=True))
+    return zip(*sets, strict=True)
+
+
 class _Attention(torch.autograd.Function):
     """`Ragged.blend` without groups: every result is written where it belongs."""
 
@@ -229,7 +236,7 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         out = torch.empty_like(query)
         weights = []
-        key_parts = zip(*(of.both_ways(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        key_parts = _of_videos(layouts, keys)
         for q, o, of_video in zip(layout.split(query), layout.split(out), key_parts, strict=True):
             for i, ((k, turned), share) in enumerate(zip(of_video, shares, strict=True)):
                 logits = torch.mm(q, turned)
@@ -249,7 +256,7 @@ class _Attention(torch.autograd.Function):
         to_keys = [
             torch.empty_like(k) if n else None for k, n in zip(keys, ctx.needs_input_grad[4:], strict=True)
         ]
-        key_parts = zip(*(of.both_ways(k) for of, k in zip(layouts, keys, strict=True)), strict=True)
+        key_parts = _of_videos(layouts, keys)
         to_key_parts = zip(
             *(of.split(k if t is None else t) for of, k, t in zip(layouts, keys, to_keys, strict=True)),
             strict=True,
