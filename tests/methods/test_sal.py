@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torch import nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
@@ -21,6 +22,7 @@ from weaktal.methods.sal import (
     AdaptiveMask,
     SALConfig,
     bilinear_descriptor,
+    embed,
     generalized_cross_entropy,
     label_cross_entropy,
     pooled_at,
@@ -145,6 +147,43 @@ def test_the_descriptor() -> None:
     torch.testing.assert_close(bilinear_descriptor(-z, 4.0), q.reshape(1, 9))
     mixed_signs = bilinear_descriptor(torch.tensor([[[1.0], [-1.0]]]), 1.0)
     assert mixed_signs.sign().tolist() == [[1.0, -1.0, -1.0, 1.0]]
+
+
+def test_the_gradient_of_the_descriptor_is_that_of_its_formula() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(2, 4, 5, dtype=torch.float64)
+    z[:, 2] = 0  # a dead channel: its entries are zero and stay
+    z.requires_grad_()
+    given = torch.randn(2, 16, dtype=torch.float64)
+    pooled = z @ z.mT / 3
+    root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
+    expected = torch.autograd.grad(F.normalize(root.flatten(1)), z, given)
+    torch.testing.assert_close(torch.autograd.grad(bilinear_descriptor(z, 3.0), z, given), expected)
+    assert not expected[0][:, 2].any()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.3])
+def test_embedding_and_its_gradient(rate: float) -> None:
+    torch.manual_seed(0)
+    before = torch.randn(3, 7, 6, dtype=torch.float64, requires_grad=True)
+    conv = nn.Sequential(nn.Conv1d(1, 6, 3)).double()
+    head = nn.Sequential(nn.Conv1d(6, 2, 1)).double()
+    parameters = (before, conv[0].bias, head[0].weight, head[0].bias)
+
+    def seeded(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(1)
+        return embed(before, conv, head, rate, mix=True)
+
+    assert torch.autograd.gradcheck(seeded, parameters)
+    own, scores, of_sums = seeded()
+    expected = (before + conv[0].bias).relu() / (1 - rate)
+    kept = own != 0
+    torch.testing.assert_close(own, expected * kept)
+    assert rate or torch.equal(kept, expected != 0)
+    torch.testing.assert_close(scores, head(own.mT).mT)
+    if not rate:
+        summed = (before + before.roll(1, 0) + conv[0].bias).relu()
+        torch.testing.assert_close(of_sums, head(summed.mT).mT)
 
 
 def test_padding_changes_nothing() -> None:

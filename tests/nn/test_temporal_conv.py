@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from weaktal.nn.temporal_conv import convolve_rows
 
 
+@pytest.mark.parametrize("lengths", [[4, 1, 7, 2], [5, 5, 5], [1, 1]])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_packed_sequences_do_not_see_each_other(with_bias: bool) -> None:
-    lengths = [4, 1, 7, 2]
+def test_packed_sequences_do_not_see_each_other(with_bias: bool, lengths: list[int]) -> None:
     torch.manual_seed(0)
     rows = torch.randn(sum(lengths), 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 5, 3, dtype=torch.float64, requires_grad=True)

@@ -25,9 +25,11 @@ from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.dropout import dropout
+from weaktal.nn.dropout import dropout_mask
 from weaktal.nn.factored import FactoredAdam, FactoredLinear, gram
 from weaktal.nn.parallel import by_rows
+from weaktal.nn.precision import apply_whole
+from weaktal.nn.temporal_conv import convolve
 
 Sampling = Literal["thumos14", "activitynet"]
 IntArray = NDArray[np.int64]
@@ -229,15 +231,105 @@ def bilinear_descriptor(embedding: Tensor, scale: Tensor | float) -> Tensor:
     Returns:
         (..., H²), rows of unit length. As a matrix it is symmetric.
     """
-    pooled = gram(embedding) / scale
-    root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
-    return F.normalize(root.flatten(-2), dim=-1)
+    return signed_roots(gram(embedding) / scale)
 
 
-def _pointwise(conv: nn.Sequential, x: Tensor) -> Tensor:
-    """A convolution of one step on (B, H, T), as a matrix product that copies nothing."""
-    weight, bias = conv.parameters()
-    return torch.baddbmm(bias[:, None], weight[:, :, 0].expand(len(x), -1, -1), x)
+class _SignedRoots(torch.autograd.Function):
+    """See `signed_roots`."""
+
+    @staticmethod
+    def forward(ctx: Any, pooled: Tensor) -> Tensor:
+        sign, root = pooled.sign(), pooled.abs().add_(1e-5).sqrt_()
+        out = (sign * root).flatten(-2)
+        norm = torch.linalg.vector_norm(out, dim=-1, keepdim=True).clamp_(min=1e-12)
+        out /= norm
+        ctx.save_for_backward(out, sign, root, norm)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        out, sign, root, norm = ctx.saved_tensors
+        along = (grads[0] * out).sum(-1, keepdim=True)
+        to_root = grads[0].addcmul(out, along, value=-1).div_(2 * norm)
+        # where a matrix is zero so is its root, whatever is added to it
+        return to_root.view_as(root).div_(root).mul_(sign.abs())
+
+
+def signed_roots(pooled: Tensor) -> Tensor:
+    """Signed square roots of matrices (..., H, H), as rows (..., H²) of unit length."""
+    out: Tensor = apply_whole(_SignedRoots, pooled)
+    return out
+
+
+class _Embed(torch.autograd.Function):
+    """See `embed`. Where an embedding is zero, a gradient ends: nothing else is kept of ReLU and dropout."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        before: Tensor,
+        bias: Tensor,
+        weight: Tensor,
+        rate: float,
+        mix: bool,
+    ) -> tuple[Tensor, ...]:
+        before = before.contiguous()
+        embeddings = [before + bias]
+        if mix:
+            # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
+            embeddings.append(torch.empty_like(before))
+            torch.add(embeddings[0][1:], before[:-1], out=embeddings[1][1:])
+            torch.add(embeddings[0][:1], before[-1:], out=embeddings[1][:1])
+        for e in embeddings:
+            e.relu_()
+            if rate > 0:
+                e.mul_(dropout_mask(e, rate))
+        ctx.save_for_backward(weight, *embeddings)
+        ctx.rate = rate
+        return embeddings[0], *(e @ weight.T for e in embeddings)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *embeddings = ctx.saved_tensors
+        to_own, *to_scores = grads
+        scale = 1 / (1 - ctx.rate)
+        to_weight = torch.zeros_like(weight)
+        through: list[Tensor] = []
+        for e, g in zip(embeddings, to_scores, strict=True):
+            g = g.flatten(0, 1)
+            to_weight.addmm_(g.T, e.flatten(0, 1))
+            to_e = g @ weight if through else torch.addmm(to_own.flatten(0, 1), g, weight)
+            to_e = to_e.view_as(e)
+            through.append(torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e))
+        own, *mixed = through
+        for m in mixed:
+            own += m
+        to_bias = own.sum((0, 1))
+        for m in mixed:
+            own[:-1] += m[1:]
+            own[-1] += m[0]
+        return own.mul_(scale), to_bias.mul_(scale), to_weight, None, None
+
+
+def embed(
+    before: Tensor, conv: nn.Sequential, head: nn.Sequential, rate: float, *, mix: bool = False
+) -> tuple[Tensor, ...]:
+    """Embedding of videos and scores of their snippets.
+
+    Args:
+        before: (B, T, H), what the convolution `conv` gives without its bias.
+        conv: its bias (H,) is added before the ReLU.
+        head: a convolution of one step to K scores.
+        rate: probability of dropout behind the ReLU.
+        mix: whether the scores of sums of videos, each with its predecessor, are wanted.
+
+    Returns:
+        (B, T, H) embedding, (B, T, K) scores, and with `mix` those of the sums.
+    """
+    _, conv_bias = conv.parameters()
+    weight, bias = head.parameters()
+    own, *scores = apply_whole(_Embed, before, conv_bias, weight[:, :, 0], rate, mix)
+    return own, *(s + bias for s in scores)
 
 
 class AdaptiveMask(nn.Module):
@@ -276,9 +368,9 @@ class AdaptiveMask(nn.Module):
 
 
 def label_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of class scores (B, C) with normalised multi-hot labels (B, C)."""
+    """Cross-entropy of class scores (..., B, C) with normalised multi-hot labels (B, C): means (...)."""
     target = labels / labels.sum(dim=1, keepdim=True).clamp(min=1) + 1e-10
-    return -(target * F.log_softmax(scores, dim=1)).sum(dim=1).mean()
+    return -(target * F.log_softmax(scores, dim=-1)).sum(dim=-1).mean(dim=-1)
 
 
 def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: float) -> Tensor:
@@ -293,13 +385,9 @@ def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: f
     Returns:
         (...), means over videos.
     """
-    positive, negative = target * mask, (1 - target) * mask
-    risk_positive = (1 - (scores + 1e-7) ** q) / q
-    risk_negative = (1 - (1 - scores + 1e-7) ** q) / q
-    return (
-        (positive * risk_positive).sum(-1) / (positive.sum(-1) + 1e-7)
-        + (negative * risk_negative).sum(-1) / (negative.sum(-1) + 1e-7)
-    ).mean(-1)
+    weight = torch.stack([target, 1 - target]) * mask
+    risk = (1 - (torch.stack([scores, 1 - scores]) + 1e-7) ** q) / q
+    return ((weight * risk).sum(-1) / (weight.sum(-1) + 1e-7)).sum(0).mean(-1)
 
 
 def pooled_at(cas: Tensor, rank_by: Tensor, k: int) -> Tensor:
@@ -347,19 +435,14 @@ class SAL(SnippetMethod):
     # ------------------------------------------------------------------------------------- network
 
     def _convolved(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The convolutions of the flow, RGB and joint embedding without their bias, (B, H, T) each."""
-        x = features.transpose(1, 2)
+        """The convolutions of the flow, RGB and joint embedding without their bias, (B, T, H) each."""
         flow, rgb, joint = (next(m.parameters()) for m in (self.action_flow, self.action_rgb, self.encoder))
+        half = self.dim // 2
         return (
-            F.conv1d(x[:, self.dim // 2 :], flow, padding=1),
-            F.conv1d(x[:, : self.dim // 2], rgb, padding=1),
-            F.conv1d(x, joint, padding=self.config.kernel // 2),
+            convolve(features[..., half:], flow),
+            convolve(features[..., :half], rgb),
+            convolve(features, joint),
         )
-
-    def _embedding(self, before: Tensor, conv: nn.Sequential, valid: Tensor | None) -> Tensor:
-        _, bias = conv.parameters()
-        out = dropout((before + bias[:, None]).relu_(), self.config.dropout, self.training)
-        return out if valid is None else out * valid
 
     def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
         """Scores of snippets and videos.
@@ -374,40 +457,29 @@ class SAL(SnippetMethod):
         valid = None
         if lengths is not None and int(lengths.min()) < t:
             inside = torch.arange(t, device=lengths.device) < lengths[:, None]
-            features = features * inside[..., None]
-            valid = inside[:, None].to(features.dtype)
+            valid = inside[..., None].to(features.dtype)
+            features = features * valid
             scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
         before_flow, before_rgb, before_joint = by_rows(self._convolved, features)
+        rate = self.config.dropout if self.training else 0.0
 
-        actionness, mixed, embeddings = [], [], []
-        for before, conv, head in (
-            (before_flow, self.action_flow, self.cls_flow),
-            (before_rgb, self.action_rgb, self.cls_rgb),
-        ):
-            embedded = self._embedding(before, conv, valid)
-            embeddings.append(embedded)
-            actionness.append(_pointwise(head, embedded).squeeze(1).sigmoid())
-            if extras:
-                # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-                summed = self._embedding(before + before.roll(1, 0), conv, valid)
-                mixed.append(_pointwise(head, summed).squeeze(1).sigmoid())
-        flow, rgb = actionness
+        of_flow, *flows = embed(before_flow, self.action_flow, self.cls_flow, rate, mix=extras)
+        of_rgb, *rgbs = embed(before_rgb, self.action_rgb, self.cls_rgb, rate, mix=extras)
+        joint, scores = embed(before_joint, self.encoder, self.cls, rate)
+        flow, *mixed_flow = (s.squeeze(2).sigmoid() for s in flows)
+        rgb, *mixed_rgb = (s.squeeze(2).sigmoid() for s in rgbs)
         fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
 
-        joint = self._embedding(before_joint, self.encoder, valid)
-        descriptor = bilinear_descriptor(torch.stack([joint, *embeddings] if extras else [joint]), scale)
+        embeddings = [joint, of_flow, of_rgb] if extras else [joint]
+        if valid is not None:
+            embeddings = [e * valid for e in embeddings]
+        descriptor = signed_roots(torch.stack([gram(e.mT) for e in embeddings]) / scale)
         video = self.fc1(descriptor[0])
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
         weight = next(self.cls.parameters())[:, :, 0]
-        cas = _pointwise(self.cls, joint) + (video @ weight.T)[:, :, None] * fused[:, None]
-        return Outputs(
-            cas.transpose(1, 2),
-            flow,
-            rgb,
-            fused,
-            self.fc(descriptor),
-            torch.stack(mixed) if extras else None,
-        )
+        cas = scores + (video @ weight.T)[:, None] * fused[..., None]
+        mixed = torch.stack([*mixed_flow, *mixed_rgb]) if extras else None
+        return Outputs(cas, flow, rgb, fused, self.fc(descriptor), mixed)
 
     def fused_activation(self, out: Outputs) -> Tensor:
         """(B, T, C): class probability and the actionness of both streams, averaged by `config.fusion`."""
@@ -455,13 +527,14 @@ class SAL(SnippetMethod):
         scores = torch.cat([torch.stack([out.flow, out.rgb]), out.mixed])
         flow, rgb, mixed_flow, mixed_rgb = generalized_cross_entropy(scores, target, weight, c.gce_q)
 
+        mil, *semantic = label_cross_entropy(torch.cat([top[None], out.semantic]), labels)
         terms = {
-            "mil": label_cross_entropy(top, labels),
+            "mil": mil,
             "background": to_uniform,
             "actionness": flow + rgb,
             "mixing": mixed_flow + mixed_rgb,
             "consistency": F.mse_loss(out.rgb, out.flow),
-            "semantic": sum((label_cross_entropy(s, labels) for s in out.semantic), start=top.new_zeros(())),
+            "semantic": sum(semantic, start=top.new_zeros(())),
         }
         total = (
             terms["mil"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_BITS = torch.tensor([[1 << i] for i in range(8)], dtype=torch.uint8)  # of a byte
+
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:
     """A dropout mask: 1 / (1 - p) with probability 1 - p, else 0.
 
     On a CPU one 64-bit random number decides about four elements, so `p` is rounded to a multiple of 2**-16;
-    torch's own dropout draws a number per element there, which is most of the time of a small network.
+    with `p` one half it decides about 64. torch's own dropout draws a number per element there, which is most
+    of the time of a small network.
 
     Args:
         like: gives shape, type and device.
@@ -19,10 +22,21 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
     if like.device.type != "cpu":
         return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
     count = like.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = bits.view(torch.int16)[:count].float().ge_(round(p * 2**16) - 2**15).mul_(1 / (1 - p))
+    kept = torch.empty(count)
+    if p == 0.5:
+        torch.ne((_random_bits(count) & _BITS).view(-1)[:count], 0, out=kept)
+    else:
+        torch.ge(_random_bits(16 * count).view(torch.int16)[:count], round(p * 2**16) - 2**15, out=kept)
+    kept.mul_(1 / (1 - p))
+    if like.is_contiguous():
+        return kept.to(like.dtype).view(like.shape)
     # laid out in memory like the tensor that it will be multiplied with
     return kept.to(like.dtype).as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+
+
+def _random_bits(count: int) -> Tensor:
+    """At least `count` random bits, as bytes."""
+    return torch.empty(-(-count // 64), dtype=torch.int64).random_(-(2**63), None).view(torch.uint8)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:

@@ -29,7 +29,8 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         grad = grads[0].to(x.dtype)  # half precision under autocast
-        out: Tensor = (grad + grad.mT) @ x
+        # laid out like x where that is the transpose of rows
+        out: Tensor = (x.mT @ (grad + grad.mT)).mT
         return out
 
 

@@ -74,8 +74,7 @@ class Conv1d(nn.Conv1d):
             return F.linear(input, self.weight[..., 0], self.bias)
         narrow = self.kernel_size[0] == 3 and self.in_channels * self.out_channels < WIDE
         if narrow and input.device.type == "cpu":
-            b, t, _ = input.shape
-            return convolve_rows(input.flatten(0, 1), [t] * b, self.weight, self.bias).view(b, t, -1)
+            return convolve(input, self.weight, self.bias)
         if self.kernel_size[0] == 1 or not _on_cpu(input):
             return super().forward(input.transpose(1, 2)).transpose(1, 2)
         taps = _weight_tiles(self.weight.detach()) if self._kept is None else self._kept
@@ -83,6 +82,14 @@ class Conv1d(nn.Conv1d):
             self._kept = taps
         out: Tensor = _Winograd.apply(input, self.weight, self.bias, taps)  # type: ignore[no-untyped-call]
         return out
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolution of (B, T, C) with an odd number of taps, (O, C, K), that keeps the length: (B, T, O)."""
+    b, t, _ = x.shape
+    if weight.shape[2] == 3:
+        return convolve_rows(x.flatten(0, 1), [t] * b, weight, bias).view(b, t, -1)
+    return F.conv1d(x.mT, weight, bias, padding=weight.shape[2] // 2).mT
 
 
 def convolve_rows(rows: Tensor, lengths: Sequence[int], weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,35 +132,42 @@ class _Taps(torch.autograd.Function):
         ctx.lengths = lengths
         before, here, after = weight.permute(2, 1, 0).contiguous()
         out = rows @ here if bias is None else torch.addmm(bias, rows, here)
-        for x, y in zip(torch.split(rows, lengths), torch.split(out, lengths), strict=True):
-            _add_product(y[1:], x[:-1], before)
-            _add_product(y[:-1], x[1:], after)
+        for x, y in zip(_videos(rows, lengths), _videos(out, lengths), strict=True):
+            _add_products(y[:, 1:], x[:, :-1], before)
+            _add_products(y[:, :-1], x[:, 1:], after)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
         g, lengths = grads[0].contiguous(), ctx.lengths
-        parts = list(zip(torch.split(rows, lengths), torch.split(g, lengths), strict=True))
+        parts = list(zip(_videos(rows, lengths), _videos(g, lengths), strict=True))
         dx = dweight = None
         if ctx.needs_input_grad[0]:
             before, here, after = weight.permute(2, 0, 1).contiguous()
             dx = g @ here
-            for d, (_, y) in zip(torch.split(dx, lengths), parts, strict=True):
-                _add_product(d[:-1], y[1:], before)
-                _add_product(d[1:], y[:-1], after)
+            for d, (_, y) in zip(_videos(dx, lengths), parts, strict=True):
+                _add_products(d[:, :-1], y[:, 1:], before)
+                _add_products(d[:, 1:], y[:, :-1], after)
         if ctx.needs_input_grad[1]:
             taps = weight.new_zeros(3, *weight.shape[:2])
             torch.mm(g.T, rows, out=taps[1])
             for x, y in parts:
-                _add_product(taps[0], y[1:].T, x[:-1])
-                _add_product(taps[2], y[:-1].T, x[1:])
+                taps[0].addbmm_(y[:, 1:].mT, x[:, :-1])
+                taps[2].addbmm_(y[:, :-1].mT, x[:, 1:])
             dweight = taps.permute(1, 2, 0)
         return dx, dweight, g.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
-def _add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
-    torch.addmm(out, a, b, out=out)
+def _videos(rows: Tensor, lengths: list[int]) -> list[Tensor]:
+    """Views (b, T, C) of the sequences: all together if they are equally long, else one by one."""
+    if len(set(lengths)) == 1:
+        return [rows.view(len(lengths), lengths[0], rows.shape[1])]
+    return [x[None] for x in torch.split(rows, lengths)]
+
+
+def _add_products(out: Tensor, a: Tensor, b: Tensor) -> None:
+    torch.baddbmm(out, a, b.expand(len(a), -1, -1), out=out)
 
 
 @contextmanager
