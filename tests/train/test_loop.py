@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
 from weaktal.core import InputError
@@ -48,6 +50,20 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines] == list(range(60))
     assert lines[-1]["mil"] < 0.7 * lines[0]["mil"]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_is_the_same_training(tmp_path: Path) -> None:
+    counters.clear()
+    losses = []
+    for compiled in (False, True):
+        seed_torch(0)
+        method = LinearMIL(LinearMILConfig(steps=6, refine_steps=0, dropout=0), dim=6, classes="abc")
+        out = tmp_path / str(compiled)
+        fit(method, toy_data(), out, device="cpu", progress=False, compile=compiled)
+        losses.append([json.loads(x)["total"] for x in (out / "log.jsonl").read_text().splitlines()])
+        assert bool(counters["stats"]["unique_graphs"]) == compiled
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 11, 12, 13, 17])
