@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,14 +147,21 @@ def test_training_twice_gives_the_same_bits(name: str, tmp_path: Path) -> None:
 
 
 def test_mixed_precision_trains_to_nearly_the_same_losses(name: str, tmp_path: Path) -> None:
-    """bf16 has 8 bits of mantissa: the first losses agree to about one in a hundred."""
-    logs = []
-    for precision in ("32-true", "bf16-mixed"):
-        out = tmp_path / precision
-        fit(tiny.build(name), tiny.data(name), out, device="cpu", precision=precision, progress=False)
-        logs.append([json.loads(x)["total"] for x in (out / "log.jsonl").read_text().splitlines()])
-    assert logs[0][0] == pytest.approx(logs[1][0], rel=0.03)
-    assert logs[0] != logs[1]
+    """bf16 has 8 bits of mantissa: the first losses agree to about one in a hundred.
+
+    In the median of three seeds: among snippets of nearly equal score, rounding may decide which is mined.
+    """
+    differences = []
+    for seed in range(3):
+        logs = []
+        for precision in ("32-true", "bf16-mixed"):
+            out = tmp_path / f"{precision}-{seed}"
+            options: dict[str, Any] = {"device": "cpu", "precision": precision, "progress": False}
+            fit(tiny.build(name), tiny.data(name), out, seed=seed, **options)
+            logs.append([json.loads(x)["total"] for x in (out / "log.jsonl").read_text().splitlines()])
+        assert logs[0] != logs[1]
+        differences.append(abs(logs[1][0] / logs[0][0] - 1))
+    assert np.median(differences) < 0.03
 
 
 def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
