@@ -221,21 +221,8 @@ class Outputs(NamedTuple):
         return (1 - self.actionness)[..., None] * self.cas
 
 
-def bilinear_descriptor(embedding: Tensor, scale: Tensor | float) -> Tensor:
-    """Second-order descriptor of a sequence: signed square roots of Z Zᵀ / scale, normalised.
-
-    Args:
-        embedding: (..., H, T), zero at padding.
-        scale: number, or a tensor that broadcasts against (..., 1, 1).
-
-    Returns:
-        (..., H²), rows of unit length. As a matrix it is symmetric.
-    """
-    return signed_roots(gram(embedding) / scale)
-
-
 class _SignedRoots(torch.autograd.Function):
-    """See `signed_roots`."""
+    """Signed square roots of matrices (..., H, H), as rows (..., H²) of unit length."""
 
     @staticmethod
     def forward(ctx: Any, pooled: Tensor) -> Tensor:
@@ -255,9 +242,19 @@ class _SignedRoots(torch.autograd.Function):
         return to_root.view_as(root).div_(root).mul_(sign.abs())
 
 
-def signed_roots(pooled: Tensor) -> Tensor:
-    """Signed square roots of matrices (..., H, H), as rows (..., H²) of unit length."""
-    out: Tensor = apply_whole(_SignedRoots, pooled)
+def bilinear_descriptor(embedding: Tensor | Sequence[Tensor], scale: Tensor | float) -> Tensor:
+    """Second-order descriptor of a sequence: signed square roots of Z Zᵀ / scale, normalised.
+
+    Args:
+        embedding: (..., H, T), zero at padding; or several such tensors.
+        scale: number, or a tensor that broadcasts against (..., 1, 1).
+
+    Returns:
+        (..., H²), rows of unit length; of several embeddings, one after another along a first axis. As a
+        matrix a row is symmetric.
+    """
+    pooled = gram(embedding) if isinstance(embedding, Tensor) else torch.stack([gram(e) for e in embedding])
+    out: Tensor = apply_whole(_SignedRoots, pooled / scale)
     return out
 
 
@@ -473,7 +470,7 @@ class SAL(SnippetMethod):
         embeddings = [joint, of_flow, of_rgb] if extras else [joint]
         if valid is not None:
             embeddings = [e * valid for e in embeddings]
-        descriptor = signed_roots(torch.stack([gram(e.mT) for e in embeddings]) / scale)
+        descriptor = bilinear_descriptor([e.mT for e in embeddings], scale)
         video = self.fc1(descriptor[0])
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
         weight = next(self.cls.parameters())[:, :, 0]
