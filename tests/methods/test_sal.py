@@ -16,6 +16,7 @@ from torch import nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
+from weaktal.methods import sal
 from weaktal.methods.protocol import TrainingData, whole_videos
 from weaktal.methods.sal import (
     SAL,
@@ -28,7 +29,9 @@ from weaktal.methods.sal import (
     pooled_at,
     scoring_rows,
     training_rows,
+    windows,
 )
+from weaktal.nn.dropout import dropout_mask
 from weaktal.train.config import recipes, resolve_config
 
 CLASSES = ("jump", "run", "throw")
@@ -119,33 +122,33 @@ def test_the_network_is_that_of_the_paper() -> None:
     rgb, flow = x[:, :4], x[:, 4:]
     streams, mixed = [], []
     for part, conv, head in (
-        (flow, method.action_flow, method.cls_flow),
         (rgb, method.action_rgb, method.cls_rgb),
+        (flow, method.action_flow, method.cls_flow),
     ):
         streams.append(conv(part).relu())
         mixed.append(head(conv(part + part.roll(1, 0)).relu()).sigmoid()[:, 0])
-    a_flow, a_rgb = (h(e).sigmoid() for h, e in zip((method.cls_flow, method.cls_rgb), streams, strict=True))
+    a_rgb, a_flow = (h(e).sigmoid() for h, e in zip((method.cls_rgb, method.cls_flow), streams, strict=True))
     actionness = 0.7 * a_flow + 0.3 * a_rgb
     joint = method.encoder(x).relu()
-    q = bilinear_descriptor(joint, 24.0**2)
+    q = bilinear_descriptor(joint @ joint.mT / 24.0**2)
     enriched = joint + method.fc1(q)[:, :, None] * actionness
     torch.testing.assert_close(out.cas, method.cls(enriched).transpose(1, 2))
     torch.testing.assert_close(out.background_cas, ((1 - actionness) * method.cls(enriched)).transpose(1, 2))
     torch.testing.assert_close(out.actionness, actionness[:, 0])
-    torch.testing.assert_close(out.mixed, torch.stack(mixed))
-    semantic = [method.fc(bilinear_descriptor(z, 24.0**2)) for z in (joint, *streams)]
+    torch.testing.assert_close(out.streams[0], torch.stack([a_rgb[:, 0], a_flow[:, 0]]))
+    torch.testing.assert_close(out.streams[1], torch.stack(mixed))
+    semantic = [method.fc(bilinear_descriptor(z @ z.mT / 24.0**2)) for z in (joint, *streams)]
     torch.testing.assert_close(out.semantic, torch.stack(semantic))
 
 
 def test_the_descriptor() -> None:
     z = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]]])
-    q = bilinear_descriptor(z, 4.0).reshape(3, 3)
+    q = bilinear_descriptor(z @ z.mT / 4).reshape(3, 3)
     torch.testing.assert_close(q, q.T)
     assert q[1].tolist() == [0.0, 0.0, 0.0]  # exact zeros stay
     torch.testing.assert_close(q.norm(), torch.tensor(1.0))
     torch.testing.assert_close(q[0, 0] / q[0, 2], torch.tensor((5 / 4 + 1e-5) ** 0.5 / (1 / 4 + 1e-5) ** 0.5))
-    torch.testing.assert_close(bilinear_descriptor(-z, 4.0), q.reshape(1, 9))
-    mixed_signs = bilinear_descriptor(torch.tensor([[[1.0], [-1.0]]]), 1.0)
+    mixed_signs = bilinear_descriptor(torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]))
     assert mixed_signs.sign().tolist() == [[1.0, -1.0, -1.0, 1.0]]
 
 
@@ -158,32 +161,43 @@ def test_the_gradient_of_the_descriptor_is_that_of_its_formula() -> None:
     pooled = z @ z.mT / 3
     root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
     expected = torch.autograd.grad(F.normalize(root.flatten(1)), z, given)
-    torch.testing.assert_close(torch.autograd.grad(bilinear_descriptor(z, 3.0), z, given), expected)
+    torch.testing.assert_close(torch.autograd.grad(bilinear_descriptor(z @ z.mT / 3), z, given), expected)
     assert not expected[0][:, 2].any()
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 0.3])
-def test_embedding_and_its_gradient(rate: float) -> None:
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_embeddings_and_their_gradients(rate: float, outputs: int) -> None:
     torch.manual_seed(0)
-    before = torch.randn(3, 7, 6, dtype=torch.float64, requires_grad=True)
-    conv = nn.Sequential(nn.Conv1d(1, 6, 3)).double()
-    head = nn.Sequential(nn.Conv1d(6, 2, 1)).double()
-    parameters = (before, conv[0].bias, head[0].weight, head[0].bias)
+    before = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    convs = [nn.Sequential(nn.Conv1d(1, 6, 3)).double() for _ in before]
+    heads = [nn.Sequential(nn.Conv1d(6, outputs, 1)).double() for _ in before]
+    parameters = (before, *(c[0].bias for c in convs), *(p for h in heads for p in h[0].parameters()))
 
     def seeded(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
         torch.manual_seed(1)
-        return embed(before, conv, head, rate, mix=True)
+        return embed(before, convs, heads, rate, mix=True)
 
     assert torch.autograd.gradcheck(seeded, parameters)
-    own, scores, of_sums = seeded()
-    expected = (before + conv[0].bias).relu() / (1 - rate)
-    kept = own != 0
-    torch.testing.assert_close(own, expected * kept)
-    assert rate or torch.equal(kept, expected != 0)
-    torch.testing.assert_close(scores, head(own.mT).mT)
-    if not rate:
-        summed = (before + before.roll(1, 0) + conv[0].bias).relu()
-        torch.testing.assert_close(of_sums, head(summed.mT).mT)
+    torch.manual_seed(1)
+    mask = dropout_mask(torch.empty(2, *before.shape, dtype=torch.float64), rate) if rate else torch.ones(2)
+    pooled, scores = seeded()
+    for s, (x, conv, head) in enumerate(zip(before, convs, heads, strict=True)):
+        own, of_sums = (
+            (sums + conv[0].bias).relu() * (m[s] if rate else m)
+            for sums, m in zip((x, x + x.roll(1, 0)), mask, strict=True)
+        )
+        torch.testing.assert_close(pooled[s], own.mT @ own)
+        torch.testing.assert_close(scores[0, s], head(own.mT).mT)
+        torch.testing.assert_close(scores[1, s], head(of_sums.mT).mT)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_windows_times_taps_are_a_convolution(size: int) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 5, 4), torch.randn(6, 4, size)
+    expected = F.conv1d(x.mT, weight, padding=size // 2).mT
+    torch.testing.assert_close((windows(x, size) @ weight.flatten(1).T).view(2, 5, 6), expected)
 
 
 def test_padding_changes_nothing() -> None:
@@ -194,7 +208,7 @@ def test_padding_changes_nothing() -> None:
     padded = method(x, torch.tensor([10, 24]))
     torch.testing.assert_close(padded.cas[:1, :10], alone.cas)
     torch.testing.assert_close(padded.semantic[:, :1], alone.semantic)
-    torch.testing.assert_close(padded.flow[:1, :10], alone.flow)
+    torch.testing.assert_close(padded.streams[:, :, :1, :10], alone.streams)
 
 
 # -- losses -------------------------------------------------------------------------------------------------
@@ -225,7 +239,7 @@ def test_label_cross_entropy_shares_weight_between_labels() -> None:
 def test_pooling_takes_values_from_one_sequence_and_places_from_another() -> None:
     cas = torch.tensor([[[1.0], [2.0], [3.0]]], requires_grad=True)
     rank_by = torch.tensor([[[5.0], [1.0], [4.0]]], requires_grad=True)
-    pooled_at(cas, rank_by, 2).sum().backward()
+    pooled_at(cas, rank_by.topk(2, dim=1).indices).sum().backward()
     assert cas.grad is not None
     assert cas.grad[0, :, 0].tolist() == [0.5, 0.0, 0.5]
     assert rank_by.grad is None
@@ -404,6 +418,21 @@ def test_without_a_probable_class_the_best_one_counts() -> None:
     assert set(small().localize([scores]).label.tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize("sampling", ["thumos14", "activitynet"])
+def test_videos_scored_a_few_at_a_time(sampling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, bank = small(sampling=sampling).eval(), data((30, 24, 7, 1, 50)).bank
+    batch = whole_videos(bank, np.arange(5), torch.zeros(5, 3))
+    with torch.no_grad():
+        together = method.score(batch)
+        monkeypatch.setattr(sal, "SCORED", 48)  # two videos
+        parts = method.score(batch)
+    assert [s.video for s in parts] == [s.video for s in together] == list(bank.names)
+    for a, b in zip(parts, together, strict=True):
+        assert (a.axis.length, a.axis.end) == (b.axis.length, b.axis.end)
+        for field in ("cas", "foreground", "video_scores"):
+            np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=1e-5, atol=1e-6)
+
+
 @settings(max_examples=20)
 @given(st.permutations(range(4)))
 def test_videos_do_not_meet(order: list[int]) -> None:
@@ -434,7 +463,7 @@ def test_scores_follow_the_recipe_of_the_video_score() -> None:
     with torch.no_grad():
         batch = whole_videos(bank, np.array([0]), torch.zeros(1, 3))
         scores, out = method.score(batch)[0], method(batch.features)
-    fused = (out.cas.softmax(-1) + (out.flow + out.rgb)[..., None]) / 3
+    fused = (out.cas.softmax(-1) + out.streams[0].sum(0)[..., None]) / 3
     top = torch.stack([out.cas[0, fused[0, :, c].topk(6).indices, c].mean() for c in range(3)])
     expected = (0.5 * top + 0.5 * out.semantic[0, 0]).softmax(0)
     np.testing.assert_allclose(scores.video_scores, expected, rtol=1e-5)

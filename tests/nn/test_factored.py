@@ -9,13 +9,7 @@ import torch
 from torch import nn
 
 from weaktal.nn import factored
-from weaktal.nn.factored import FactoredAdam, FactoredLinear, gram
-
-
-def test_gram_is_the_product_with_the_gradient_of_both_factors() -> None:
-    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.equal(gram(x), x @ x.mT)
-    assert torch.autograd.gradcheck(gram, (x,))
+from weaktal.nn.factored import FactoredAdam, FactoredLinear
 
 
 def test_an_ordinary_layer_until_told_otherwise() -> None:

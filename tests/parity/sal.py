@@ -61,14 +61,13 @@ def _check_forward(data: Golden, method: SAL) -> None:
     out = method(torch.from_numpy(data["in/x"]), extras=True)
     close(out.cas, data["out/cas"])
     close(out.background_cas, data["out/cas_bg"])
-    close(out.flow[:, None], data["out/action_flow"])
-    close(out.rgb[:, None], data["out/action_rgb"])
-    close(out.mixed[0][:, None], data["out/action_flow_aug"])
-    close(out.mixed[1][:, None], data["out/action_rgb_aug"])
-    for ours, name in zip(out.semantic, ("sc", "sc_flow", "sc_rgb"), strict=True):
+    for ours, added in zip(out.streams, ("", "_aug"), strict=True):
+        close(ours[0][:, None], data[f"out/action_rgb{added}"])
+        close(ours[1][:, None], data[f"out/action_flow{added}"])
+    for ours, name in zip(out.semantic, ("sc", "sc_rgb", "sc_flow"), strict=True):
         close(ours, data[f"out/{name}"])
     plain = method(torch.from_numpy(data["in/x"]))
-    assert plain.mixed is None
+    assert len(plain.streams) == 1
     close(plain.cas, data["out/cas"])
     close(plain.semantic, data["out/sc"][None])
 
@@ -77,7 +76,8 @@ def check_forward(data: Golden, path: Path) -> None:
     method = _method(data)
     _check_forward(data, method)
     x = torch.from_numpy(data["in/x"]).transpose(1, 2)
-    close(bilinear_descriptor(method.encoder(x).relu(), x.shape[2] ** 2), data["out/bilinear"])
+    embedding = method.encoder(x).relu()
+    close(bilinear_descriptor(embedding @ embedding.mT / x.shape[2] ** 2), data["out/bilinear"])
 
 
 def check_anet_forward(data: Golden, path: Path) -> None:
@@ -207,7 +207,8 @@ def _check_detections(found: Detections, proposals: NDArray[np.float64], lengths
 
 
 def _outputs(cas: Tensor, flow: Tensor, rgb: Tensor, sc: Tensor, c: SALConfig) -> Outputs:
-    return Outputs(cas, flow, rgb, (1 - c.rgb_share) * flow + c.rgb_share * rgb, sc[None], None)
+    fused = (1 - c.rgb_share) * flow + c.rgb_share * rgb
+    return Outputs(cas, torch.stack([rgb, flow])[None], fused, sc[None])
 
 
 def check_inference(data: Golden, path: Path) -> None:

@@ -25,14 +25,14 @@ from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.dropout import dropout_mask
-from weaktal.nn.factored import FactoredAdam, FactoredLinear, gram
+from weaktal.nn.dropout import kept
+from weaktal.nn.factored import FactoredAdam, FactoredLinear
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.precision import apply_whole
-from weaktal.nn.temporal_conv import convolve
 
 Sampling = Literal["thumos14", "activitynet"]
 IntArray = NDArray[np.int64]
+SCORED = 8192  # snippets at once: windows of them take `kernel` times the memory of the features
 
 
 class SALConfig(MethodConfig):
@@ -201,19 +201,17 @@ class Outputs(NamedTuple):
 
     Attributes:
         cas: (B, T, C) class activation sequence, unbounded.
-        flow, rgb: (B, T) actionness of the two streams, in [0, 1].
-        actionness: (B, T) both, fused.
-        semantic: (1, B, C) class scores of the second-order descriptor; in training (3, B, C): joint
-            embedding, flow, RGB.
-        mixed: in training (2, B, T), flow and RGB actionness of every video added to its predecessor.
+        streams: (1, 2, B, T) actionness of RGB and of flow, in [0, 1]; for the losses (2, 2, B, T): of every
+            video, and of every video added to its predecessor.
+        actionness: (B, T) both streams of every video, fused.
+        semantic: (1, B, C) class scores of the second-order descriptor; for the losses (3, B, C): of the
+            joint embedding, RGB and flow.
     """
 
     cas: Tensor
-    flow: Tensor
-    rgb: Tensor
+    streams: Tensor
     actionness: Tensor
     semantic: Tensor
-    mixed: Tensor | None
 
     @property
     def background_cas(self) -> Tensor:
@@ -242,20 +240,23 @@ class _SignedRoots(torch.autograd.Function):
         return to_root.view_as(root).div_(root).mul_(sign.abs())
 
 
-def bilinear_descriptor(embedding: Tensor | Sequence[Tensor], scale: Tensor | float) -> Tensor:
-    """Second-order descriptor of a sequence: signed square roots of Z Zᵀ / scale, normalised.
+def bilinear_descriptor(pooled: Tensor) -> Tensor:
+    """Second-order descriptor of a sequence: signed square roots of its pooled products, normalised.
 
     Args:
-        embedding: (..., H, T), zero at padding; or several such tensors.
-        scale: number, or a tensor that broadcasts against (..., 1, 1).
+        pooled: (..., H, H), the sum over snippets of the products of channels, over a power of their number.
 
     Returns:
-        (..., H²), rows of unit length; of several embeddings, one after another along a first axis. As a
-        matrix a row is symmetric.
+        (..., H²), rows of unit length. As a matrix a row is symmetric.
     """
-    pooled = gram(embedding) if isinstance(embedding, Tensor) else torch.stack([gram(e) for e in embedding])
-    out: Tensor = apply_whole(_SignedRoots, pooled / scale)
+    out: Tensor = apply_whole(_SignedRoots, pooled)
     return out
+
+
+def windows(features: Tensor, size: int) -> Tensor:
+    """Snippets (B, T, D) with their neighbours and zeros outside a video: (B · T, D · `size`)."""
+    padded = F.pad(features, (0, 0, size // 2, size // 2))
+    return padded.unfold(1, size, 1).flatten(2).flatten(0, 1)
 
 
 class _Embed(torch.autograd.Function):
@@ -268,65 +269,85 @@ class _Embed(torch.autograd.Function):
         bias: Tensor,
         weight: Tensor,
         rate: float,
+        valid: Tensor | None,
+        pool: bool,
         mix: bool,
-    ) -> tuple[Tensor, ...]:
-        before = before.contiguous()
-        embeddings = [before + bias]
+    ) -> tuple[Tensor | None, Tensor]:
+        scale = 1 / (1 - rate)
+        e = before.new_empty(2 if mix else 1, *before.shape)
+        own = torch.add(scale * bias[:, None, None], before, alpha=scale, out=e[0])
         if mix:
             # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-            embeddings.append(torch.empty_like(before))
-            torch.add(embeddings[0][1:], before[:-1], out=embeddings[1][1:])
-            torch.add(embeddings[0][:1], before[-1:], out=embeddings[1][:1])
-        for e in embeddings:
-            e.relu_()
-            if rate > 0:
-                e.mul_(dropout_mask(e, rate))
-        ctx.save_for_backward(weight, *embeddings)
-        ctx.rate = rate
-        return embeddings[0], *(e @ weight.T for e in embeddings)
+            torch.add(own[:, 1:], before[:, :-1], alpha=scale, out=e[1, :, 1:])
+            torch.add(own[:, :1], before[:, -1:], alpha=scale, out=e[1, :, :1])
+        e.relu_()
+        if rate > 0:
+            e *= kept(e, rate)
+        if valid is not None:
+            e *= valid
+        ctx.save_for_backward(e, weight)
+        ctx.scale = scale
+        return own.mT @ own if pool else None, e @ weight.mT[:, None]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *embeddings = ctx.saved_tensors
-        to_own, *to_scores = grads
-        scale = 1 / (1 - ctx.rate)
-        to_weight = torch.zeros_like(weight)
-        through: list[Tensor] = []
-        for e, g in zip(embeddings, to_scores, strict=True):
-            g = g.flatten(0, 1)
-            to_weight.addmm_(g.T, e.flatten(0, 1))
-            to_e = g @ weight if through else torch.addmm(to_own.flatten(0, 1), g, weight)
-            to_e = to_e.view_as(e)
-            through.append(torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e))
-        own, *mixed = through
-        for m in mixed:
-            own += m
-        to_bias = own.sum((0, 1))
-        for m in mixed:
-            own[:-1] += m[1:]
-            own[-1] += m[0]
-        return own.mul_(scale), to_bias.mul_(scale), to_weight, None, None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        e, weight = ctx.saved_tensors
+        to_pooled, to_scores = grads
+        to_weight = (to_scores.flatten(2, 3).mT @ e.flatten(2, 3)).sum(0)
+        # of a single column and row the product is faster by broadcasting
+        multiply = torch.mul if to_scores.shape[-1] == 1 else torch.matmul
+        to_e = multiply(to_scores, ctx.scale * weight[:, None], out=torch.empty_like(e))
+        own, *mixed = to_e
+        if to_pooled is not None:
+            both = (to_pooled + to_pooled.mT).flatten(0, 1)
+            own.flatten(0, 1).baddbmm_(e[0].flatten(0, 1), both, alpha=ctx.scale)
+        torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e)
+        for to_sum in mixed:
+            own += to_sum
+        to_bias = own.sum((1, 2))
+        for to_sum in mixed:
+            own[:, :-1] += to_sum[:, 1:]
+            own[:, -1] += to_sum[:, 0]
+        return own, to_bias, to_weight, None, None, None, None
 
 
 def embed(
-    before: Tensor, conv: nn.Sequential, head: nn.Sequential, rate: float, *, mix: bool = False
-) -> tuple[Tensor, ...]:
-    """Embedding of videos and scores of their snippets.
+    before: Tensor,
+    convs: Sequence[nn.Sequential],
+    heads: Sequence[nn.Sequential],
+    rate: float,
+    *,
+    valid: Tensor | None = None,
+    pool: bool = True,
+    mix: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """S embeddings of videos: their second-order sums, and scores of their snippets.
 
     Args:
-        before: (B, T, H), what the convolution `conv` gives without its bias.
-        conv: its bias (H,) is added before the ReLU.
-        head: a convolution of one step to K scores.
+        before: (S, B, T, H), what the convolutions `convs` give without their bias.
+        convs: their biases (H,) are added before the ReLU.
+        heads: convolutions of one step to K scores, one for each embedding.
         rate: probability of dropout behind the ReLU.
+        valid: (B, T, 1), 1 at snippets that count, 0 at padding. Default: all count.
+        pool: whether the second-order sums are wanted; None is returned if not.
         mix: whether the scores of sums of videos, each with its predecessor, are wanted.
 
     Returns:
-        (B, T, H) embedding, (B, T, K) scores, and with `mix` those of the sums.
+        (S, B, H, H) sums over snippets of the products of channels; (1, S, B, T, K) scores, with `mix`
+        (2, S, B, T, K): those of the sums come second.
     """
-    _, conv_bias = conv.parameters()
-    weight, bias = head.parameters()
-    own, *scores = apply_whole(_Embed, before, conv_bias, weight[:, :, 0], rate, mix)
-    return own, *(s + bias for s in scores)
+    bias = torch.stack([_layer(c)[1] for c in convs])
+    weights, biases = zip(*map(_layer, heads), strict=True)
+    pooled, scores = apply_whole(_Embed, before, bias, torch.stack(weights)[..., 0], rate, valid, pool, mix)
+    return pooled, scores + torch.stack(biases)[:, None, None]
+
+
+def _layer(of: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution in a sequence of its own."""
+    conv = of[0]
+    assert isinstance(conv, nn.Conv1d)
+    assert conv.bias is not None
+    return conv.weight, conv.bias
 
 
 class AdaptiveMask(nn.Module):
@@ -375,21 +396,23 @@ def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: f
 
     Args:
         scores: (..., B, T) probabilities.
-        target: (..., B, T), 0 or 1.
-        mask: (..., B, T) weights.
+        target: 0 or 1; like `mask` of the shape of the scores, or one that broadcasts against it.
+        mask: weights.
         q: 1 gives the mean absolute error, towards 0 the cross-entropy.
 
     Returns:
         (...), means over videos.
     """
-    weight = torch.stack([target, 1 - target]) * mask
-    risk = (1 - (torch.stack([scores, 1 - scores]) + 1e-7) ** q) / q
-    return ((weight * risk).sum(-1) / (weight.sum(-1) + 1e-7)).sum(0).mean(-1)
+    sides = torch.stack([target, 1 - target])
+    weight = sides * mask
+    weight = (weight / (weight.sum(-1, keepdim=True) + 1e-7)).sum(0)  # no gradient: of each snippet, its side
+    # the probability of the target
+    fit = torch.addcmul(sides[1], scores, target - sides[1])
+    return (weight * (1 - (fit + 1e-7) ** q)).sum(-1).mean(-1) / q
 
 
-def pooled_at(cas: Tensor, rank_by: Tensor, k: int) -> Tensor:
-    """Mean of `cas` (B, T, C) over the `k` snippets of largest `rank_by` (B, T, C), per class: (B, C)."""
-    best = rank_by.detach().topk(k, dim=1, sorted=False).indices
+def pooled_at(cas: Tensor, best: Tensor) -> Tensor:
+    """Mean of `cas` (B, T, C) over the snippets `best` (B, k, C) of every class: (B, C)."""
     return cas.gather(1, best).mean(dim=1)
 
 
@@ -431,15 +454,19 @@ class SAL(SnippetMethod):
 
     # ------------------------------------------------------------------------------------- network
 
-    def _convolved(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The convolutions of the flow, RGB and joint embedding without their bias, (B, T, H) each."""
-        flow, rgb, joint = (next(m.parameters()) for m in (self.action_flow, self.action_rgb, self.encoder))
-        half = self.dim // 2
-        return (
-            convolve(features[..., half:], flow),
-            convolve(features[..., :half], rgb),
-            convolve(features, joint),
+    def _convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutions of both streams, (B, 2, T, H), RGB first, and of both together, (B, T, H).
+
+        All without bias, and all products of the same windows of snippets with the taps of a convolution.
+        """
+        b, t, _ = features.shape
+        joint, rgb, flow = (
+            _layer(c)[0].flatten(1) for c in (self.encoder, self.action_rgb, self.action_flow)
         )
+        of_joint = windows(features, self.config.kernel)
+        of_streams = of_joint if self.config.kernel == 3 else windows(features, 3)
+        streams = of_streams.view(b * t, 2, -1).transpose(0, 1) @ torch.stack([rgb, flow]).mT
+        return streams.view(2, b, t, -1).transpose(0, 1), F.linear(of_joint, joint).view(b, t, -1)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
         """Scores of snippets and videos.
@@ -457,32 +484,34 @@ class SAL(SnippetMethod):
             valid = inside[..., None].to(features.dtype)
             features = features * valid
             scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
-        before_flow, before_rgb, before_joint = by_rows(self._convolved, features)
+        before_streams, before_joint = by_rows(self._convolved, features)
         rate = self.config.dropout if self.training else 0.0
-
-        of_flow, *flows = embed(before_flow, self.action_flow, self.cls_flow, rate, mix=extras)
-        of_rgb, *rgbs = embed(before_rgb, self.action_rgb, self.cls_rgb, rate, mix=extras)
-        joint, scores = embed(before_joint, self.encoder, self.cls, rate)
-        flow, *mixed_flow = (s.squeeze(2).sigmoid() for s in flows)
-        rgb, *mixed_rgb = (s.squeeze(2).sigmoid() for s in rgbs)
+        streams, heads = [self.action_rgb, self.action_flow], [self.cls_rgb, self.cls_flow]
+        pooled, of_snippets = embed(
+            before_streams.transpose(0, 1), streams, heads, rate, valid=valid, pool=extras, mix=extras
+        )
+        action = of_snippets.squeeze(-1).sigmoid()
+        rgb, flow = action[0]
         fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
+        of_joint, scores = embed(before_joint[None], [self.encoder], [self.cls], rate, valid=valid)
 
-        embeddings = [joint, of_flow, of_rgb] if extras else [joint]
-        if valid is not None:
-            embeddings = [e * valid for e in embeddings]
-        descriptor = bilinear_descriptor([e.mT for e in embeddings], scale)
+        descriptor = bilinear_descriptor((torch.cat([of_joint, pooled]) if extras else of_joint) / scale)
         video = self.fc1(descriptor[0])
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
-        weight = next(self.cls.parameters())[:, :, 0]
-        cas = scores + (video @ weight.T)[:, None] * fused[..., None]
-        mixed = torch.stack([*mixed_flow, *mixed_rgb]) if extras else None
-        return Outputs(cas, flow, rgb, fused, self.fc(descriptor), mixed)
+        weight = _layer(self.cls)[0][:, :, 0]
+        cas = torch.addcmul(scores[0, 0], (video @ weight.T)[:, None], fused[..., None])
+        return Outputs(cas, action, fused, self.fc(descriptor))
 
     def fused_activation(self, out: Outputs) -> Tensor:
         """(B, T, C): class probability and the actionness of both streams, averaged by `config.fusion`."""
+        return self._fused(out.cas.softmax(dim=-1), out.streams[0])
+
+    def _fused(self, probability: Tensor, streams: Tensor) -> Tensor:
         w_cas, w_rgb, w_flow = self.config.fusion
-        action = w_rgb * out.rgb + w_flow * out.flow
-        return (w_cas * out.cas.softmax(dim=-1) + action[..., None]) / sum(self.config.fusion)
+        rgb, flow = streams
+        action = w_rgb * rgb + w_flow * flow
+        fused: Tensor = (w_cas * probability + action[..., None]) / sum(self.config.fusion)
+        return fused
 
     # ------------------------------------------------------------------------------------ training
 
@@ -504,33 +533,36 @@ class SAL(SnippetMethod):
             labels: (B, C), 0 or 1.
         """
         c, t = self.config, out.cas.shape[1]
-        if out.mixed is None:
+        if len(out.streams) < 2:
             raise ValueError("the losses need forward(..., extras=True)")
-        rank_by = out.cas if c.select_by == "cas" else self.fused_activation(out)
-        top = pooled_at(out.cas, rank_by, max(1, t // c.class_divisor))
-
         background = out.background_cas
-        k = max(1, t // c.background_divisor)
-        top_background = pooled_at(background, background.softmax(dim=-1), k)
-        classes = top.shape[1]
-        # Kullback-Leibler divergence from the uniform distribution
-        to_uniform = -(F.log_softmax(top_background, dim=1) + np.log(classes)).mean(dim=1).mean()
-
+        k, k_background = (max(1, t // d) for d in (c.class_divisor, c.background_divisor))
         with torch.no_grad():
+            probability, of_background = torch.stack([out.cas, background]).softmax(dim=-1)
+            mask = self.mask(probability)
             positive = self.pseudo_labels(out)
-            mask = self.mask(out.cas.softmax(dim=-1))
-            target = torch.stack([positive, positive, *[torch.maximum(positive, positive.roll(1, 0))] * 2])
-            weight = torch.stack([mask, mask, *[(mask + mask.roll(1, 0)) / 2] * 2])
-        scores = torch.cat([torch.stack([out.flow, out.rgb]), out.mixed])
-        flow, rgb, mixed_flow, mixed_rgb = generalized_cross_entropy(scores, target, weight, c.gce_q)
+            rank_by = out.cas if c.select_by == "cas" else self._fused(probability, out.streams[0])
+            # one call for both, sorted where the shorter one is the beginning of the longer
+            best = torch.stack([rank_by, of_background]).topk(
+                max(k, k_background), dim=2, sorted=k != k_background
+            )
+            first, first_background = best.indices
+            # of the videos and of their sums, for both streams
+            target = torch.stack([positive, torch.maximum(positive, positive.roll(1, 0))])[:, None]
+            weight = torch.stack([mask, (mask + mask.roll(1, 0)) / 2])[:, None]
+        top = pooled_at(out.cas, first[:, :k])
+        top_background = pooled_at(background, first_background[:, :k_background])
+        # Kullback-Leibler divergence from the uniform distribution
+        to_uniform = -F.log_softmax(top_background, dim=1).mean() - np.log(top_background.shape[1])
 
+        actionness, mixing = generalized_cross_entropy(out.streams, target, weight, c.gce_q).sum(dim=1)
         mil, *semantic = label_cross_entropy(torch.cat([top[None], out.semantic]), labels)
         terms = {
             "mil": mil,
             "background": to_uniform,
-            "actionness": flow + rgb,
-            "mixing": mixed_flow + mixed_rgb,
-            "consistency": F.mse_loss(out.rgb, out.flow),
+            "actionness": actionness,
+            "mixing": mixing,
+            "consistency": F.mse_loss(*out.streams[0]),
             "semantic": sum(semantic, start=top.new_zeros(())),
         }
         total = (
@@ -575,8 +607,14 @@ class SAL(SnippetMethod):
         rows, count = scoring_rows(batch.lengths.cpu().numpy(), c.segments, c.sampling)
         index = torch.from_numpy(rows).to(batch.features.device)
         lengths = torch.from_numpy(count).to(index.device)
-        out = self(batch.features.gather(1, index[..., None].expand(-1, -1, self.dim)), lengths)
-        return self.scores_of(out, lengths, batch.names, batch.axes)
+        found: list[SnippetScores] = []
+        at_once = max(1, SCORED // rows.shape[1])
+        for low in range(0, len(rows), at_once):
+            some = slice(low, low + at_once)
+            chosen = batch.features[some].gather(1, index[some, :, None].expand(-1, -1, self.dim))
+            out = self(chosen, lengths[some])
+            found += self.scores_of(out, lengths[some], batch.names[some], batch.axes[some])
+        return found
 
     def scores_of(
         self, out: Outputs, lengths: Tensor, names: Sequence[str], axes: Sequence[TimeAxis]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 _BITS = torch.tensor([[1 << i] for i in range(8)], dtype=torch.uint8)  # of a byte
 
 
-def dropout_mask(like: Tensor, p: float) -> Tensor:
-    """A dropout mask: 1 / (1 - p) with probability 1 - p, else 0.
+def kept(like: Tensor, p: float) -> Tensor:
+    """What dropout keeps: 1 with probability 1 - p, else 0.
 
     On a CPU one 64-bit random number decides about four elements, so `p` is rounded to a multiple of 2**-16;
     with `p` one half it decides about 64. torch's own dropout draws a number per element there, which is most
@@ -20,18 +20,22 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
         p: probability of a zero, 0 <= p < 1.
     """
     if like.device.type != "cpu":
-        return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
+        return torch.empty_like(like).bernoulli_(1 - p)
     count = like.numel()
-    kept = torch.empty(count)
+    out = torch.empty(count)
     if p == 0.5:
-        torch.ne((_random_bits(count) & _BITS).view(-1)[:count], 0, out=kept)
+        torch.ne((_random_bits(count) & _BITS).view(-1)[:count], 0, out=out)
     else:
-        torch.ge(_random_bits(16 * count).view(torch.int16)[:count], round(p * 2**16) - 2**15, out=kept)
-    kept.mul_(1 / (1 - p))
+        torch.ge(_random_bits(16 * count).view(torch.int16)[:count], round(p * 2**16) - 2**15, out=out)
     if like.is_contiguous():
-        return kept.to(like.dtype).view(like.shape)
+        return out.to(like.dtype).view(like.shape)
     # laid out in memory like the tensor that it will be multiplied with
-    return kept.to(like.dtype).as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+    return out.to(like.dtype).as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+
+
+def dropout_mask(like: Tensor, p: float) -> Tensor:
+    """A dropout mask: what is `kept`, as 1 / (1 - p)."""
+    return kept(like, p).mul_(1 / (1 - p))
 
 
 def _random_bits(count: int) -> Tensor:

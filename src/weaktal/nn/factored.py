@@ -1,4 +1,4 @@
-"""Second-order descriptors and the very wide linear layers on top of them, with less work and memory.
+"""Very wide linear layers, such as those on top of second-order descriptors, with less work and memory.
 
 The gradient of a linear layer's weight has no more than rank B for B inputs, so its factors do in its place.
 """
@@ -15,29 +15,8 @@ from torch.optim.adam import adam
 
 from weaktal.nn.parallel import world_size
 
-# a block of the gradient of 2 MiB, which stays in the cache of a processor core
-_BLOCK = 1 << 19
-
-
-class _Gram(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x @ x.mT
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        grad = grads[0].to(x.dtype)  # half precision under autocast
-        # laid out like x where that is the transpose of rows
-        out: Tensor = (x.mT @ (grad + grad.mT)).mT
-        return out
-
-
-def gram(x: Tensor) -> Tensor:
-    """x xᵀ of (..., H, T), with one matrix product in the backward pass where autograd needs two."""
-    out: Tensor = _Gram.apply(x)  # type: ignore[no-untyped-call]
-    return out
+# a block of the gradient of 8 MiB: a product of fewer rows is slow
+_BLOCK = 1 << 21
 
 
 class FactoredLinear(nn.Linear):
@@ -76,7 +55,7 @@ class FactoredLinear(nn.Linear):
         """All factors since the last call: (B, out) and (B, in), whose product gᵀ x is the gradient."""
         gradients, inputs = zip(*self.factors, strict=True)
         self.factors.clear()
-        return torch.cat(gradients), torch.cat(inputs)
+        return torch.cat(gradients).to(self.weight.dtype), torch.cat(inputs).to(self.weight.dtype)
 
 
 class FactoredAdam(torch.optim.Adam):
@@ -117,7 +96,15 @@ class FactoredAdam(torch.optim.Adam):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        loss: float | None = super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for layer in self.layers:
+            if layer.factors and layer.weight.numel() <= _BLOCK:  # a single block: a gradient like others
+                gradient, inputs = layer.take_factors()
+                layer.weight.grad = gradient.T @ inputs
+        super().step()
         for layer in self.layers:
             if layer.factors:
                 self._step_layer(layer)
@@ -131,7 +118,7 @@ class FactoredAdam(torch.optim.Adam):
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
             state["exp_avg"] = torch.zeros_like(weight)
             state["exp_avg_sq"] = torch.zeros_like(weight)
-        gradient, inputs = (x.to(weight.dtype) for x in layer.take_factors())
+        gradient, inputs = layer.take_factors()
         rows = max(1, _BLOCK // weight.shape[1])
         buffer = weight.new_empty(min(rows, len(weight)), weight.shape[1])
         steps = state["step"].clone()

@@ -17,5 +17,7 @@ def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others:
     def whole(x: Any) -> Any:
         return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
+    if not torch.is_autocast_enabled(first.device.type):
+        return function.apply(first, *others)  # type: ignore[no-untyped-call]
     with torch.autocast(first.device.type, enabled=False):
         return function.apply(*map(whole, (first, *others)))  # type: ignore[no-untyped-call]

@@ -147,7 +147,8 @@ class _Log:
         return lines
 
     def add(self, total: int, stage: Stage, step: int, losses: Mapping[str, Tensor]) -> None:
-        values = torch.stack([v.detach().float().reshape(()) for v in losses.values()])
+        with torch.no_grad():
+            values = torch.stack(tuple(losses.values())).float()
         self.pending.append((total, stage.name, step, tuple(losses), values))
 
     def due(self) -> bool:
