@@ -338,13 +338,15 @@ def embed(
     """
     bias = torch.stack([_layer(c)[1] for c in convs])
     weights, biases = zip(*map(_layer, heads), strict=True)
-    pooled, scores = apply_whole(_Embed, before, bias, torch.stack(weights)[..., 0], rate, valid, pool, mix)
+    pooled, scores = apply_whole(
+        _Embed, before, bias, torch.stack(weights).squeeze(-1), rate, valid, pool, mix
+    )
     return pooled, scores + torch.stack(biases)[:, None, None]
 
 
 def _layer(of: nn.Sequential) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution in a sequence of its own."""
-    conv = of[0]
+    (conv,) = of
     assert isinstance(conv, nn.Conv1d)
     assert conv.bias is not None
     return conv.weight, conv.bias
@@ -498,8 +500,8 @@ class SAL(SnippetMethod):
         descriptor = bilinear_descriptor((torch.cat([of_joint, pooled]) if extras else of_joint) / scale)
         video = self.fc1(descriptor[0])
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
-        weight = _layer(self.cls)[0][:, :, 0]
-        cas = torch.addcmul(scores[0, 0], (video @ weight.T)[:, None], fused[..., None])
+        weight = _layer(self.cls)[0].squeeze(-1)
+        cas = torch.addcmul(scores.squeeze(1).squeeze(0), (video @ weight.T)[:, None], fused[..., None])
         return Outputs(cas, action, fused, self.fc(descriptor))
 
     def fused_activation(self, out: Outputs) -> Tensor:
@@ -563,7 +565,7 @@ class SAL(SnippetMethod):
             "actionness": actionness,
             "mixing": mixing,
             "consistency": F.mse_loss(*out.streams[0]),
-            "semantic": sum(semantic, start=top.new_zeros(())),
+            "semantic": sum(semantic[1:], start=semantic[0]),
         }
         total = (
             terms["mil"]

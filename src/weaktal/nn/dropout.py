@@ -22,15 +22,16 @@ def kept(like: Tensor, p: float) -> Tensor:
     if like.device.type != "cpu":
         return torch.empty_like(like).bernoulli_(1 - p)
     count = like.numel()
-    out = torch.empty(count)
     if p == 0.5:
-        torch.ne((_random_bits(count) & _BITS).view(-1)[:count], 0, out=out)
+        drawn = (_random_bits(count) & _BITS).view(-1)[:count].clamp_(max=1)
     else:
-        torch.ge(_random_bits(16 * count).view(torch.int16)[:count], round(p * 2**16) - 2**15, out=out)
+        drawn = torch.empty(count)
+        torch.ge(_random_bits(16 * count).view(torch.int16)[:count], round(p * 2**16) - 2**15, out=drawn)
+    out = drawn.to(like.dtype)
     if like.is_contiguous():
-        return out.to(like.dtype).view(like.shape)
+        return out.view(like.shape)
     # laid out in memory like the tensor that it will be multiplied with
-    return out.to(like.dtype).as_strided(like.shape, torch.empty_like(like, device="meta").stride())
+    return out.as_strided(like.shape, torch.empty_like(like, device="meta").stride())
 
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:
