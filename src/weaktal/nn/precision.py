@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def apply_whole(function: type[torch.autograd.Function], first: Tensor, *others: Any) -> Any:
-    """Call a function outside autocast, with half-precision tensors made float32.
+    """Call a function; where autocast is on, outside of it, with half-precision tensors made float32.
 
     Its backward pass then meets the types that its forward pass had.
     """
+    if not torch.is_autocast_enabled(first.device.type):
+        return function.apply(first, *others)  # type: ignore[no-untyped-call]
 
     def whole(x: Any) -> Any:
         return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
-    if not torch.is_autocast_enabled(first.device.type):
-        return function.apply(first, *others)  # type: ignore[no-untyped-call]
     with torch.autocast(first.device.type, enabled=False):
         return function.apply(*map(whole, (first, *others)))  # type: ignore[no-untyped-call]
