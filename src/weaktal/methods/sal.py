@@ -320,7 +320,7 @@ def embed(
     valid: Tensor | None = None,
     pool: bool = True,
     mix: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor]:
     """S embeddings of videos: their second-order sums, and scores of their snippets.
 
     Args:
@@ -329,7 +329,7 @@ def embed(
         heads: convolutions of one step to K scores, one for each embedding.
         rate: probability of dropout behind the ReLU.
         valid: (B, T, 1), 1 at snippets that count, 0 at padding. Default: all count.
-        pool: whether the second-order sums are wanted; None is returned if not.
+        pool: whether the second-order sums are wanted; else they are None.
         mix: whether the scores of sums of videos, each with its predecessor, are wanted.
 
     Returns:
@@ -497,7 +497,8 @@ class SAL(SnippetMethod):
         fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
         of_joint, scores = embed(before_joint[None], [self.encoder], [self.cls], rate, valid=valid)
 
-        descriptor = bilinear_descriptor((torch.cat([of_joint, pooled]) if extras else of_joint) / scale)
+        sums = [s for s in (of_joint, pooled) if s is not None]
+        descriptor = bilinear_descriptor(torch.cat(sums) / scale)
         video = self.fc1(descriptor[0])
         # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
         weight = _layer(self.cls)[0].squeeze(-1)
