@@ -148,7 +148,9 @@ def test_the_descriptor() -> None:
     assert q[1].tolist() == [0.0, 0.0, 0.0]  # exact zeros stay
     torch.testing.assert_close(q.norm(), torch.tensor(1.0))
     torch.testing.assert_close(q[0, 0] / q[0, 2], torch.tensor((5 / 4 + 1e-5) ** 0.5 / (1 / 4 + 1e-5) ** 0.5))
-    mixed_signs = bilinear_descriptor(torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]))
+    torch.testing.assert_close(bilinear_descriptor(-z @ -z.mT / 4), q.reshape(1, 9))
+    two = torch.tensor([[[1.0], [-1.0]]])
+    mixed_signs = bilinear_descriptor(two @ two.mT)
     assert mixed_signs.sign().tolist() == [[1.0, -1.0, -1.0, 1.0]]
 
 
@@ -180,12 +182,11 @@ def test_embeddings_and_their_gradients(rate: float, outputs: int) -> None:
 
     assert torch.autograd.gradcheck(seeded, parameters)
     torch.manual_seed(1)
-    mask = dropout_mask(torch.empty(2, *before.shape, dtype=torch.float64), rate) if rate else torch.ones(2)
+    mask = dropout_mask(torch.empty(2, *before.shape, dtype=torch.float64), rate)
     pooled, scores = seeded()
     for s, (x, conv, head) in enumerate(zip(before, convs, heads, strict=True)):
         own, of_sums = (
-            (sums + conv[0].bias).relu() * (m[s] if rate else m)
-            for sums, m in zip((x, x + x.roll(1, 0)), mask, strict=True)
+            (sums + conv[0].bias).relu() * m[s] for sums, m in zip((x, x + x.roll(1, 0)), mask, strict=True)
         )
         torch.testing.assert_close(pooled[s], own.mT @ own)
         torch.testing.assert_close(scores[0, s], head(own.mT).mT)

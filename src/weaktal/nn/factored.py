@@ -59,7 +59,7 @@ class FactoredLinear(nn.Linear):
 
 
 class FactoredAdam(torch.optim.Adam):
-    """Fused Adam in which the gradients of `FactoredLinear` weights exist a few rows at a time.
+    """Fused Adam in which the gradients of `FactoredLinear` weights exist a block of rows at a time.
 
     The numbers are those of ``torch.optim.Adam(..., fused=True)``, up to the rounding of the matrix product,
     and the state has the same layout. What is saved is the gradient itself: its memory, and the time to write

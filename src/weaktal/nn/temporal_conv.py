@@ -74,7 +74,8 @@ class Conv1d(nn.Conv1d):
             return F.linear(input, self.weight[..., 0], self.bias)
         narrow = self.kernel_size[0] == 3 and self.in_channels * self.out_channels < WIDE
         if narrow and input.device.type == "cpu":
-            return convolve(input, self.weight, self.bias)
+            b, t, _ = input.shape
+            return convolve_rows(input.flatten(0, 1), [t] * b, self.weight, self.bias).view(b, t, -1)
         if self.kernel_size[0] == 1 or not _on_cpu(input):
             return super().forward(input.transpose(1, 2)).transpose(1, 2)
         taps = _weight_tiles(self.weight.detach()) if self._kept is None else self._kept
@@ -82,14 +83,6 @@ class Conv1d(nn.Conv1d):
             self._kept = taps
         out: Tensor = _Winograd.apply(input, self.weight, self.bias, taps)  # type: ignore[no-untyped-call]
         return out
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolution of (B, T, C) with an odd number of taps, (O, C, K), that keeps the length: (B, T, O)."""
-    b, t, _ = x.shape
-    if weight.shape[2] == 3:
-        return convolve_rows(x.flatten(0, 1), [t] * b, weight, bias).view(b, t, -1)
-    return F.conv1d(x.mT, weight, bias, padding=weight.shape[2] // 2).mT
 
 
 def convolve_rows(rows: Tensor, lengths: Sequence[int], weight: Tensor, bias: Tensor | None) -> Tensor:

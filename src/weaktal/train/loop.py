@@ -148,7 +148,7 @@ class _Log:
 
     def add(self, total: int, stage: Stage, step: int, losses: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            values = torch.stack(tuple(losses.values())).float()
+            values = torch.stack([v.reshape(()) for v in losses.values()]).float()
         self.pending.append((total, stage.name, step, tuple(losses), values))
 
     def due(self) -> bool:
