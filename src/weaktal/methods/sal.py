@@ -220,36 +220,37 @@ class Outputs(NamedTuple):
 
 
 class _SignedRoots(torch.autograd.Function):
-    """Signed square roots of matrices (..., H, H), as rows (..., H²) of unit length."""
+    """Signed square roots of matrices (..., H, H) over `scale`, as rows (..., H²) of unit length."""
 
     @staticmethod
-    def forward(ctx: Any, pooled: Tensor) -> Tensor:
-        sign, root = pooled.sign(), pooled.abs().add_(1e-5).sqrt_()
+    def forward(ctx: Any, sums: Tensor, scale: float | Tensor) -> Tensor:
+        sign, root = sums.sign(), sums.abs().div_(scale).add_(1e-5).sqrt_()
         out = (sign * root).flatten(-2)
         norm = torch.linalg.vector_norm(out, dim=-1, keepdim=True).clamp_(min=1e-12)
         out /= norm
-        ctx.save_for_backward(out, sign, root, norm)
+        ctx.save_for_backward(out, sign, root, 2 * scale * norm[..., None])
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        out, sign, root, norm = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        out, sign, root, divisor = ctx.saved_tensors
         along = (grads[0] * out).sum(-1, keepdim=True)
-        to_root = grads[0].addcmul(out, along, value=-1).div_(2 * norm)
+        to_root = grads[0].addcmul(out, along, value=-1).view_as(root)
         # where a matrix is zero so is its root, whatever is added to it
-        return to_root.view_as(root).div_(root).mul_(sign.abs())
+        return to_root.div_(root).div_(divisor).mul_(sign.abs()), None
 
 
-def bilinear_descriptor(pooled: Tensor) -> Tensor:
+def bilinear_descriptor(sums: Tensor, scale: float | Tensor) -> Tensor:
     """Second-order descriptor of a sequence: signed square roots of its pooled products, normalised.
 
     Args:
-        pooled: (..., H, H), the sum over snippets of the products of channels, over a power of their number.
+        sums: (..., H, H), over snippets, of the products of channels.
+        scale: divides them, a power of the number of snippets; a number, or (B, 1, 1).
 
     Returns:
         (..., H²), rows of unit length. As a matrix a row is symmetric.
     """
-    out: Tensor = apply_whole(_SignedRoots, pooled)
+    out: Tensor = apply_whole(_SignedRoots, sums, scale)
     return out
 
 
@@ -265,83 +266,96 @@ class _Embed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        before: Tensor,
+        joint: Tensor,
+        streams: Tensor,
         bias: Tensor,
-        weight: Tensor,
+        cls: Tensor,
+        cls_bias: Tensor,
+        actionness: Tensor,
         rate: float,
         valid: Tensor | None,
-        pool: bool,
-        mix: bool,
-    ) -> tuple[Tensor | None, Tensor]:
+        extras: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         scale = 1 / (1 - rate)
-        e = before.new_empty(2 if mix else 1, *before.shape)
-        own = torch.add(scale * bias[:, None, None], before, alpha=scale, out=e[0])
-        if mix:
+        # the joint embedding, both streams and, of sums of videos, both streams
+        e = joint.new_empty(5 if extras else 3, *joint.shape)
+        bias = (scale * bias)[:, None, None]
+        torch.add(bias[0], joint, alpha=scale, out=e[0])
+        own = torch.add(bias[1:], streams, alpha=scale, out=e[1:3])
+        if extras:
             # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-            torch.add(own[:, 1:], before[:, :-1], alpha=scale, out=e[1, :, 1:])
-            torch.add(own[:, :1], before[:, -1:], alpha=scale, out=e[1, :, :1])
+            torch.add(own[:, 1:], streams[:, :-1], alpha=scale, out=e[3:, 1:])
+            torch.add(own[:, :1], streams[:, -1:], alpha=scale, out=e[3:, :1])
         e.relu_()
         if rate > 0:
             e *= kept(e, rate)
         if valid is not None:
             e *= valid
-        ctx.save_for_backward(e, weight)
+        ctx.save_for_backward(e, cls, actionness)
         ctx.scale = scale
-        return own.mT @ own if pool else None, e @ weight.mT[:, None]
+        summed = e[:3] if extras else e[:1]
+        of_streams = e[1:].view(-1, *streams.shape)
+        return summed.mT @ summed, F.linear(e[0], cls, cls_bias), of_streams @ actionness[:, None, :, None]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        e, weight = ctx.saved_tensors
-        to_pooled, to_scores = grads
-        to_weight = (to_scores.flatten(2, 3).mT @ e.flatten(2, 3)).sum(0)
-        # of a single column and row the product is faster by broadcasting
-        multiply = torch.mul if to_scores.shape[-1] == 1 else torch.matmul
-        to_e = multiply(to_scores, ctx.scale * weight[:, None], out=torch.empty_like(e))
-        own, *mixed = to_e
-        if to_pooled is not None:
-            both = (to_pooled + to_pooled.mT).flatten(0, 1)
-            own.flatten(0, 1).baddbmm_(e[0].flatten(0, 1), both, alpha=ctx.scale)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        e, cls, actionness = ctx.saved_tensors
+        to_sums, to_classes, to_streams = grads
+        of_streams = e[1:].view(*to_streams.shape[:-1], -1)
+        to_cls = to_classes.flatten(0, 1).T @ e[0].flatten(0, 1)
+        to_actionness = (to_streams.flatten(2, 3).mT @ of_streams.flatten(2, 3)).sum(0).squeeze(1)
+
+        to_e = torch.empty_like(e)
+        torch.matmul(to_classes, ctx.scale * cls, out=to_e[0])
+        torch.mul(to_streams, ctx.scale * actionness[:, None, None], out=to_e[1:].view_as(of_streams))
+        n = len(to_sums)
+        both = (to_sums + to_sums.mT).flatten(0, 1)
+        to_e[:n].flatten(0, 1).baddbmm_(e[:n].flatten(0, 1), both, alpha=ctx.scale)
         torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e)
-        for to_sum in mixed:
-            own += to_sum
-        to_bias = own.sum((1, 2))
-        for to_sum in mixed:
-            own[:, :-1] += to_sum[:, 1:]
-            own[:, -1] += to_sum[:, 0]
-        return own, to_bias, to_weight, None, None, None, None
+        joint, own, of_sums = to_e[0], to_e[1:3], to_e[3:]
+        if len(of_sums):
+            own += of_sums
+        to_bias = to_e[:3].sum((1, 2))
+        if len(of_sums):
+            own[:, :-1] += of_sums[:, 1:]
+            own[:, -1] += of_sums[:, 0]
+        return joint, own, to_bias, to_cls, to_classes.sum((0, 1)), to_actionness, None, None, None
 
 
 def embed(
-    before: Tensor,
+    joint: Tensor,
+    streams: Tensor,
     convs: Sequence[nn.Sequential],
     heads: Sequence[nn.Sequential],
     rate: float,
     *,
     valid: Tensor | None = None,
-    pool: bool = True,
-    mix: bool = False,
-) -> tuple[Tensor | None, Tensor]:
-    """S embeddings of videos: their second-order sums, and scores of their snippets.
+    extras: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three embeddings of videos: their second-order sums, and scores of their snippets.
 
     Args:
-        before: (S, B, T, H), what the convolutions `convs` give without their bias.
+        joint: (B, T, H), what the first of `convs` gives without its bias.
+        streams: (2, B, T, H), what the other two give, of RGB and of flow.
         convs: their biases (H,) are added before the ReLU.
-        heads: convolutions of one step to K scores, one for each embedding.
+        heads: convolutions of one step to class scores, and to the actionness of RGB and of flow.
         rate: probability of dropout behind the ReLU.
         valid: (B, T, 1), 1 at snippets that count, 0 at padding. Default: all count.
-        pool: whether the second-order sums are wanted; else they are None.
-        mix: whether the scores of sums of videos, each with its predecessor, are wanted.
+        extras: also the second-order sums of the streams, and the actionness of sums of videos, each with
+            its predecessor.
 
     Returns:
-        (S, B, H, H) sums over snippets of the products of channels; (1, S, B, T, K) scores, with `mix`
-        (2, S, B, T, K): those of the sums come second.
+        (1, B, H, H) sums over snippets of the products of channels, with `extras` (3, B, H, H); (B, T, C)
+        class scores; (1, 2, B, T) actionness of both streams before the sigmoid, with `extras`
+        (2, 2, B, T).
     """
     bias = torch.stack([_layer(c)[1] for c in convs])
-    weights, biases = zip(*map(_layer, heads), strict=True)
-    pooled, scores = apply_whole(
-        _Embed, before, bias, torch.stack(weights).squeeze(-1), rate, valid, pool, mix
+    (cls, cls_bias), *action = map(_layer, heads)
+    weights, biases = map(torch.stack, zip(*action, strict=True))
+    sums, classes, actionness = apply_whole(
+        _Embed, joint, streams, bias, cls.squeeze(-1), cls_bias, weights.flatten(1), rate, valid, extras
     )
-    return pooled, scores + torch.stack(biases)[:, None, None]
+    return sums, classes, actionness.squeeze(-1) + biases[:, None]
 
 
 def _layer(of: nn.Sequential) -> tuple[Tensor, Tensor]:
@@ -488,21 +502,23 @@ class SAL(SnippetMethod):
             scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
         before_streams, before_joint = by_rows(self._convolved, features)
         rate = self.config.dropout if self.training else 0.0
-        streams, heads = [self.action_rgb, self.action_flow], [self.cls_rgb, self.cls_flow]
-        pooled, of_snippets = embed(
-            before_streams.transpose(0, 1), streams, heads, rate, valid=valid, pool=extras, mix=extras
+        sums, scores, actionness = embed(
+            before_joint,
+            before_streams.transpose(0, 1),
+            [self.encoder, self.action_rgb, self.action_flow],
+            [self.cls, self.cls_rgb, self.cls_flow],
+            rate,
+            valid=valid,
+            extras=extras,
         )
-        action = of_snippets.squeeze(-1).sigmoid()
+        action = actionness.sigmoid()
         rgb, flow = action[0]
         fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
-        of_joint, scores = embed(before_joint[None], [self.encoder], [self.cls], rate, valid=valid)
 
-        sums = [s for s in (of_joint, pooled) if s is not None]
-        descriptor = bilinear_descriptor(torch.cat(sums) / scale)
+        descriptor = bilinear_descriptor(sums, scale)
         video = self.fc1(descriptor[0])
-        # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
         weight = _layer(self.cls)[0].squeeze(-1)
-        cas = torch.addcmul(scores.squeeze(1).squeeze(0), (video @ weight.T)[:, None], fused[..., None])
+        cas = torch.addcmul(scores, (video @ weight.T)[:, None], fused[..., None])
         return Outputs(cas, action, fused, self.fc(descriptor))
 
     def fused_activation(self, out: Outputs) -> Tensor:
