@@ -55,7 +55,7 @@ class TimeAxis:
         seconds = np.asarray(self.seconds, dtype=np.float64)
         if positions.ndim != 1 or positions.shape != seconds.shape or len(positions) < 2:
             raise ValueError(f"a time axis needs two or more knots, got {positions.shape}, {seconds.shape}")
-        if not (np.all(np.diff(positions) > 0) and np.all(np.diff(seconds) > 0)):
+        if not ((positions[1:] > positions[:-1]).all() and (seconds[1:] > seconds[:-1]).all()):
             raise ValueError("the knots of a time axis must increase")
         object.__setattr__(self, "positions", positions)
         object.__setattr__(self, "seconds", seconds)

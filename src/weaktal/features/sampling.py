@@ -92,9 +92,9 @@ def perturbed_edges(lengths: ArrayLike, size: int) -> tuple[IntArray, IntArray]:
         low and high, (B, S) each; ``low[i] <= r < high[i]``. A video of exactly S snippets keeps them all.
     """
     length = _lengths(lengths)
-    low = uniform_rows(length, size)
-    high = np.concatenate([low[:, 1:], length[:, None] - 1], 1) + 1
-    return low, np.where(length[:, None] == size, low + 1, high)
+    edges = np.arange(size + 1) * length[:, None] // size
+    high = np.minimum(edges[:, 1:] + (length != size)[:, None], length[:, None])
+    return edges[:, :-1], high
 
 
 def draw_rows(low: IntArray, high: IntArray, rng: AnyGenerator) -> IntArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -89,6 +89,12 @@ class ProposalBatch(Batch):
         return cls(batch.features, batch.lengths, batch.labels, batch.names, batch.axes, proposals=proposals)
 
 
+@lru_cache(maxsize=4)
+def _permutation(size: int, *key: int) -> np.ndarray:
+    """A random order of `size` videos, made once for all steps of an epoch."""
+    return np.random.default_rng(key).permutation(size)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingData:
     """What training may see: features and weak labels, row by row the same videos.
@@ -128,8 +134,8 @@ class TrainingData:
         """The videos of step `step` when every epoch is a new permutation: (B,) or fewer in a last batch."""
         per_epoch = self.steps_per_epoch(batch_size, drop_last=drop_last)
         epoch, place = divmod(step, per_epoch)
-        order = self.rng(0x0DE4, *key, epoch).permutation(len(self))
-        return order[place * batch_size : (place + 1) * batch_size]
+        order = _permutation(len(self), self.seed, 0x0DE4, *key, epoch)
+        return order[place * batch_size : (place + 1) * batch_size].copy()
 
     def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False) -> int:
         """Batches in a pass over all videos, at least one."""
