@@ -178,7 +178,7 @@ def test_embeddings_and_their_gradients(rate: float, extras: bool) -> None:
 
     def seeded(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
         torch.manual_seed(1)
-        return embed(before[0], before[1:], convs, heads, rate, extras=extras)
+        return embed(before.unbind(), convs, heads, rate, extras=extras)
 
     assert torch.autograd.gradcheck(seeded, parameters)
     sums, classes, actionness = seeded()

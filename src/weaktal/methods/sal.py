@@ -267,7 +267,8 @@ class _Embed(torch.autograd.Function):
     def forward(
         ctx: Any,
         joint: Tensor,
-        streams: Tensor,
+        rgb: Tensor,
+        flow: Tensor,
         bias: Tensor,
         cls: Tensor,
         cls_bias: Tensor,
@@ -277,15 +278,14 @@ class _Embed(torch.autograd.Function):
         extras: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         scale = 1 / (1 - rate)
-        # the joint embedding, both streams and, of sums of videos, both streams
+        # of the videos: joint, RGB, flow; of sums of videos: RGB, flow
         e = joint.new_empty(5 if extras else 3, *joint.shape)
-        bias = (scale * bias)[:, None, None]
-        torch.add(bias[0], joint, alpha=scale, out=e[0])
-        own = torch.add(bias[1:], streams, alpha=scale, out=e[1:3])
-        if extras:
-            # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-            torch.add(own[:, 1:], streams[:, :-1], alpha=scale, out=e[3:, 1:])
-            torch.add(own[:, :1], streams[:, -1:], alpha=scale, out=e[3:, :1])
+        for before, own, added in zip((joint, rgb, flow), e, scale * bias, strict=False):
+            torch.add(added, before, alpha=scale, out=own)
+        # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
+        for before, own, mixed in zip((rgb, flow), e[1:3], e[3:], strict=False):
+            torch.add(own[1:], before[:-1], alpha=scale, out=mixed[1:])
+            torch.add(own[:1], before[-1:], alpha=scale, out=mixed[:1])
         e.relu_()
         if rate > 0:
             e *= kept(e, rate)
@@ -294,7 +294,7 @@ class _Embed(torch.autograd.Function):
         ctx.save_for_backward(e, cls, actionness)
         ctx.scale = scale
         summed = e[:3] if extras else e[:1]
-        of_streams = e[1:].view(-1, *streams.shape)
+        of_streams = e[1:].view(-1, 2, *joint.shape)
         return summed.mT @ summed, F.linear(e[0], cls, cls_bias), of_streams @ actionness[:, None, :, None]
 
     @staticmethod
@@ -312,19 +312,18 @@ class _Embed(torch.autograd.Function):
         both = (to_sums + to_sums.mT).flatten(0, 1)
         to_e[:n].flatten(0, 1).baddbmm_(e[:n].flatten(0, 1), both, alpha=ctx.scale)
         torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e)
-        joint, own, of_sums = to_e[0], to_e[1:3], to_e[3:]
-        if len(of_sums):
-            own += of_sums
-        to_bias = to_e[:3].sum((1, 2))
-        if len(of_sums):
-            own[:, :-1] += of_sums[:, 1:]
-            own[:, -1] += of_sums[:, 0]
-        return joint, own, to_bias, to_cls, to_classes.sum((0, 1)), to_actionness, None, None, None
+        own, mixed = to_e[:3], to_e[3:]
+        if len(mixed):
+            own[1:] += mixed
+        to_bias = own.sum((1, 2))
+        if len(mixed):
+            own[1:, :-1] += mixed[:, 1:]
+            own[1:, -1] += mixed[:, 0]
+        return *own, to_bias, to_cls, to_classes.sum((0, 1)), to_actionness, None, None, None
 
 
 def embed(
-    joint: Tensor,
-    streams: Tensor,
+    before: Sequence[Tensor],
     convs: Sequence[nn.Sequential],
     heads: Sequence[nn.Sequential],
     rate: float,
@@ -332,11 +331,10 @@ def embed(
     valid: Tensor | None = None,
     extras: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The three embeddings of videos: their second-order sums, and scores of their snippets.
+    """The embeddings of videos, joint, of RGB and of flow: second-order sums, and scores of snippets.
 
     Args:
-        joint: (B, T, H), what the first of `convs` gives without its bias.
-        streams: (2, B, T, H), what the other two give, of RGB and of flow.
+        before: three (B, T, H), what `convs` give without their biases.
         convs: their biases (H,) are added before the ReLU.
         heads: convolutions of one step to class scores, and to the actionness of RGB and of flow.
         rate: probability of dropout behind the ReLU.
@@ -353,7 +351,7 @@ def embed(
     (cls, cls_bias), *action = map(_layer, heads)
     weights, biases = map(torch.stack, zip(*action, strict=True))
     sums, classes, actionness = apply_whole(
-        _Embed, joint, streams, bias, cls.squeeze(-1), cls_bias, weights.flatten(1), rate, valid, extras
+        _Embed, *before, bias, cls.squeeze(-1), cls_bias, weights.flatten(1), rate, valid, extras
     )
     return sums, classes, actionness.squeeze(-1) + biases[:, None]
 
@@ -470,19 +468,16 @@ class SAL(SnippetMethod):
 
     # ------------------------------------------------------------------------------------- network
 
-    def _convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """The convolutions of both streams, (B, 2, T, H), RGB first, and of both together, (B, T, H).
+    def _convolved(self, features: Tensor) -> tuple[Tensor, ...]:
+        """The convolutions of both streams together, of RGB and of flow, without biases, (B, T, H) each.
 
-        All without bias, and all products of the same windows of snippets with the taps of a convolution.
+        All are products of the same windows of snippets with the taps of a convolution.
         """
-        b, t, _ = features.shape
-        joint, rgb, flow = (
-            _layer(c)[0].flatten(1) for c in (self.encoder, self.action_rgb, self.action_flow)
-        )
+        joint, *streams = (_layer(c)[0].flatten(1) for c in (self.encoder, self.action_rgb, self.action_flow))
         of_joint = windows(features, self.config.kernel)
         of_streams = of_joint if self.config.kernel == 3 else windows(features, 3)
-        streams = of_streams.view(b * t, 2, -1).transpose(0, 1) @ torch.stack([rgb, flow]).mT
-        return streams.view(2, b, t, -1).transpose(0, 1), F.linear(of_joint, joint).view(b, t, -1)
+        products = F.linear(of_joint, joint), *map(F.linear, of_streams.chunk(2, dim=1), streams)
+        return tuple(x.view(*features.shape[:2], -1) for x in products)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
         """Scores of snippets and videos.
@@ -500,11 +495,10 @@ class SAL(SnippetMethod):
             valid = inside[..., None].to(features.dtype)
             features = features * valid
             scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
-        before_streams, before_joint = by_rows(self._convolved, features)
+        before = by_rows(self._convolved, features)
         rate = self.config.dropout if self.training else 0.0
         sums, scores, actionness = embed(
-            before_joint,
-            before_streams.transpose(0, 1),
+            before,
             [self.encoder, self.action_rgb, self.action_flow],
             [self.cls, self.cls_rgb, self.cls_flow],
             rate,
