@@ -418,7 +418,7 @@ class ISSF(SnippetMethod):
         """The next videos of a stream of shuffled epochs; a batch may reach into the next epoch."""
         visit = step * self.config.batch_size + np.arange(self.config.batch_size)
         epochs, place = np.divmod(visit, len(data))
-        orders = {e: data.rng(0x155F, stage, int(e)).permutation(len(data)) for e in np.unique(epochs)}
+        orders = {e: data.order(0x155F, stage, int(e)) for e in np.unique(epochs)}
         video = np.array([orders[e][p] for e, p in zip(epochs, place, strict=True)])
         batch, rows = data.packed(video)
         return ISSFBatch(**vars(batch), epochs=tuple(epochs.tolist()), rows=rows)

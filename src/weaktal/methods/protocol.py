@@ -91,7 +91,6 @@ class ProposalBatch(Batch):
 
 @lru_cache(maxsize=4)
 def _permutation(size: int, *key: int) -> np.ndarray:
-    """A random order of `size` videos, made once for all steps of an epoch."""
     return np.random.default_rng(key).permutation(size)
 
 
@@ -130,12 +129,15 @@ class TrainingData:
         """
         return np.random.default_rng([self.seed, *key])
 
+    def order(self, *key: int) -> np.ndarray:
+        """A random order of all videos, (V,), that of `rng(*key)`; made once for the steps of an epoch."""
+        return _permutation(len(self), self.seed, *key).copy()
+
     def shuffled(self, step: int, batch_size: int, *key: int, drop_last: bool = False) -> np.ndarray:
         """The videos of step `step` when every epoch is a new permutation: (B,) or fewer in a last batch."""
         per_epoch = self.steps_per_epoch(batch_size, drop_last=drop_last)
         epoch, place = divmod(step, per_epoch)
-        order = _permutation(len(self), self.seed, 0x0DE4, *key, epoch)
-        return order[place * batch_size : (place + 1) * batch_size].copy()
+        return self.order(0x0DE4, *key, epoch)[place * batch_size : (place + 1) * batch_size]
 
     def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False) -> int:
         """Batches in a pass over all videos, at least one."""
