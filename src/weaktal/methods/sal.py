@@ -315,7 +315,7 @@ class _Embed(torch.autograd.Function):
         own, mixed = to_e[:3], to_e[3:]
         if len(mixed):
             own[1:] += mixed
-        to_bias = own.sum((1, 2))
+        to_bias = own.sum((1, 2))  # once in a sum of videos
         if len(mixed):
             own[1:, :-1] += mixed[:, 1:]
             own[1:, -1] += mixed[:, 0]
