@@ -172,7 +172,9 @@ class _CosineHead(torch.autograd.Function):
         x, towards, factor, logits, weights = ctx.saved_tensors
         to_logits, to_last, to_sums, to_masses = grads
         layout = ctx.layout
-        to_weights = torch.zeros_like(weights) if to_masses is None else to_masses[layout.video]
+        to_weights = (
+            torch.zeros_like(weights) if to_masses is None else to_masses.index_select(0, layout.video)
+        )
         if to_sums is not None:
             layout.add_products(to_weights, x, to_sums.mT)
         if to_last is not None:
@@ -235,7 +237,7 @@ class ISSFNetwork(nn.Module):
         layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
         mask = self.salient(e, layout)
-        counts = torch.bincount(layout.video[mask], minlength=len(layout)).tolist()
+        counts = torch.bincount(layout.video.masked_select(mask), minlength=len(layout)).tolist()
         salient_layout = Ragged(counts, e.device)
         rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
         f, rest = partition(e, mask)
@@ -453,7 +455,7 @@ class ISSF(SnippetMethod):
         base, refined, *memory = views = self._views(features, out.layout)
         target = refined.logits
         if memory:
-            part = c.memory_target_share * share[out.layout.video, None]
+            part = c.memory_target_share * share.index_select(0, out.layout.video)[:, None]
             target = part * memory[0].logits + (1 - part) * target
 
         background = torch.ones_like(batch.labels[:, :1])
