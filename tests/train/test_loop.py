@@ -66,6 +66,34 @@ def test_a_compiled_training_is_the_same_training(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_the_seed_of_a_step_depends_on_its_place_alone(tmp_path: Path) -> None:
+    method = LinearMIL(LinearMILConfig(steps=258, refine_steps=3), dim=6, classes="abc")
+    inner, found = method.training_step, []
+
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        found.append(torch.initial_seed())
+        return inner(batch)
+
+    method.training_step = step  # type: ignore[method-assign]
+    fit(method, toy_data(), tmp_path, seed=7, device="cpu", progress=False)
+    places = [(0, n) for n in range(258)] + [(1, n) for n in range(3)]
+    assert len(set(found)) == len(places)
+    for seed, place in zip(found, places, strict=True):
+        seed_torch(7, 2, *place)
+        assert seed == torch.initial_seed()
+
+
+def test_orders_are_permutations_that_nobody_else_can_change() -> None:
+    data = toy_data()
+    first = data.order(1, 0)
+    assert sorted(first) == list(range(len(data)))
+    assert first.tolist() == data.rng(1, 0).permutation(len(data)).tolist()
+    assert first.tolist() != data.order(1, 1).tolist()
+    expected = first.tolist()
+    first[:] = 0
+    assert data.order(1, 0).tolist() == expected
+
+
 @pytest.mark.parametrize("at", [0, 1, 5, 11, 12, 13, 17])
 def test_resume_gives_the_same_bits(tmp_path: Path, at: int) -> None:
     """Stopped in the step `at`, before and after a change of stages; checkpoints every third step."""
