@@ -83,6 +83,20 @@ def test_the_seed_of_a_step_depends_on_its_place_alone(tmp_path: Path) -> None:
         assert seed == torch.initial_seed()
 
 
+def test_the_log_has_what_a_step_reported_though_the_next_step_changes_it(tmp_path: Path) -> None:
+    method = LinearMIL(LinearMILConfig(steps=5, refine_steps=0), dim=6, classes="abc")
+    inner, count = method.training_step, torch.zeros(())
+
+    def step(batch: Batch) -> dict[str, torch.Tensor]:
+        count.add_(1)
+        return {**inner(batch), "count": count}
+
+    method.training_step = step  # type: ignore[method-assign]
+    fit(method, toy_data(), tmp_path, device="cpu", progress=False)
+    lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [x["count"] for x in lines] == [1, 2, 3, 4, 5]
+
+
 def test_orders_are_permutations_that_nobody_else_can_change() -> None:
     data = toy_data()
     first = data.order(1, 0)

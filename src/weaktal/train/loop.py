@@ -125,7 +125,7 @@ def _number(seed: int, *key: int) -> int:
 
 @lru_cache(maxsize=1)
 def _numbers(seed: int, stage: int, block: int) -> list[int]:
-    """Of a block of steps: one by one, between steps, they take ten times as long as in a row."""
+    """Seeds of a block of steps. Made one by one, between steps, they take ten times as long as in a row."""
     return [_number(seed, 2, stage, step) for step in range(block * SEEDED, (block + 1) * SEEDED)]
 
 
@@ -141,7 +141,7 @@ class _Log:
 
     def __init__(self, path: Path, writes: bool, fabric: Fabric) -> None:
         self.path, self.writes, self.fabric = path, writes, fabric
-        self.pending: list[tuple[int, str, int, dict[str, Tensor]]] = []
+        self.pending: list[tuple[int, str, int, tuple[str, ...], Tensor]] = []
         self.fetched = time.monotonic()
         self.latest: dict[str, float] = {}
 
@@ -162,7 +162,9 @@ class _Log:
         return lines
 
     def add(self, total: int, stage: Stage, step: int, losses: Mapping[str, Tensor]) -> None:
-        self.pending.append((total, stage.name, step, {k: v.detach() for k, v in losses.items()}))
+        with torch.no_grad():  # a copy: what a method reports may be a buffer that the next step changes
+            values = torch.stack([v.reshape(()) for v in losses.values()]).float()
+        self.pending.append((total, stage.name, step, tuple(losses), values))
 
     def due(self) -> bool:
         return len(self.pending) >= MOST_PENDING or time.monotonic() - self.fetched > ONE_SECOND
@@ -171,11 +173,12 @@ class _Log:
         """Bring the waiting losses to the host and write them; raises when one is not finite."""
         if not self.pending:
             return
-        waiting = [v.reshape(()) for *_, losses in self.pending for v in losses.values()]
-        values = iter(torch.stack(waiting).float().tolist())
-        lines, wrong = [], None
-        for total, stage, step, names in self.pending:
-            losses = dict(zip(names, values, strict=False))
+        counts = [len(names) for _, _, _, names, _ in self.pending]
+        values = torch.cat([v for *_, v in self.pending]).cpu().numpy()
+        lines, place, wrong = [], 0, None
+        for (total, stage, step, names, _), n in zip(self.pending, counts, strict=True):
+            losses = dict(zip(names, values[place : place + n].tolist(), strict=True))
+            place += n
             bad = [k for k, v in losses.items() if not np.isfinite(v)]
             if bad and wrong is None:
                 wrong = (stage, step, bad, losses)
@@ -330,7 +333,6 @@ def fit(
                 optimizer.load_state_dict(state.optimizer)
                 _load_precision_state(fabric, state.scaler)
             step_optimizer: Any = fabric.setup_optimizers(optimizer)
-            trained = [p for group in optimizer.param_groups for p in group["params"]]
             show.stage(stage.name, start, stage.steps)
             method.train()
             for step in range(start, stage.steps):
@@ -347,8 +349,9 @@ def fit(
                     fabric.backward(losses["total"] / world_size())
                     sum_gradients(method)
                     step_optimizer.step()
-                    for parameter in trained:  # what zero_grad does, without 0.1 ms of bookkeeping
-                        parameter.grad = None
+                    for group in optimizer.param_groups:  # as zero_grad, without 0.1 ms of bookkeeping
+                        for parameter in group["params"]:
+                            parameter.grad = None
                     log.add(total, stage, step, losses)
                 summary.steps += 1
                 done = step + 1
