@@ -511,6 +511,7 @@ class SAL(SnippetMethod):
 
         descriptor = bilinear_descriptor(sums, scale)
         video = self.fc1(descriptor[0])
+        # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
         weight = _layer(self.cls)[0].squeeze(-1)
         cas = torch.addcmul(scores, (video @ weight.T)[:, None], fused[..., None])
         return Outputs(cas, action, fused, self.fc(descriptor))
