@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows, uniform_rows
+from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
@@ -651,67 +651,30 @@ class SAL(SnippetMethod):
         ]
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        c = self.config
-        names = tuple(s.video for s in scores)
-        parts = [Detections.empty(names, self.classes)]
-        order = sorted(range(len(scores)), key=lambda i: scores[i].axis.length)
-        for length, same in groupby(order, key=lambda i: scores[i].axis.length):
-            members = list(same)
-            # as many curves at once as fit into a few ten megabytes
-            room = max(1, 2_000_000 // (length * c.upscale))
-            parts.extend(
-                self._localize([scores[i] for i in chunk], np.array(chunk), names)
-                for chunk in (members[i : i + room] for i in range(0, len(members), room))
-            )
-        video = np.concatenate([p.video for p in parts])
-        by_video = np.argsort(video, kind="stable")
-        start, end, label, score = (
-            np.concatenate([getattr(p, column) for p in parts])[by_video]
-            for column in ("start", "end", "label", "score")
-        )
-        return Detections(names, self.classes, video[by_video], start, end, label, score)
+        """Runs of the up-sampled activations of likely classes, scored by contrast, after suppression."""
+        return Detections.concatenate([self._localize(s) for s in scores], self.classes)
 
-    def _localize(
-        self, scores: Sequence[SnippetScores], index: IntArray, names: tuple[str, ...]
-    ) -> Detections:
-        """Detections in videos of equally many snippets."""
+    def _localize(self, scores: SnippetScores) -> Detections:
         c = self.config
-        probability = np.stack([s.video_scores for s in scores])
-        chosen = probability >= c.class_threshold
-        best = probability == probability.max(axis=1, keepdims=True)
-        best &= np.cumsum(best, axis=1) == 1  # the first of equals
-        video, label = np.nonzero(np.where(chosen.any(axis=1, keepdims=True), chosen, best))
-        snippets = np.stack([s.cas for s in scores])[video, :, label]
+        likely = likely_classes(scores.video_scores, c.class_threshold)
+        snippets = scores.cas[:, likely].T
         curves = upsample(snippets, c.upscale)
         if c.clamp:
             curves = np.clip(curves, snippets.min(1, keepdims=True), snippets.max(1, keepdims=True))
         runs = find_runs(curves, c.thresholds, drop_lone_first=c.drop_lone_first)
-        score = outer_inner_contrast(curves, runs, c.margin)
-        score += c.class_weight * probability[video, label].astype(np.float64)[runs.curve]
-        start, end = np.empty(len(runs)), np.empty(len(runs))
-        for v, s in enumerate(scores):
-            of_video = video[runs.curve] == v
-            fine = s.axis.resampled(s.axis.length * c.upscale)
-            start[of_video], end[of_video] = (
-                fine.seconds_at(runs.start[of_video]),
-                fine.seconds_at(runs.end[of_video]),
-            )
+        contrast = outer_inner_contrast(curves, runs, c.margin)
+        score = contrast + c.class_weight * scores.video_scores[likely].astype(np.float64)[runs.curve]
+        fine = scores.axis.resampled(scores.axis.length * c.upscale)
+        start, end = fine.seconds_at(runs.start), fine.seconds_at(runs.end)
+        how: dict[str, Any] = {"plus_one": c.plus_one, "group": runs.curve}
         if c.soft_nms:
-            rows, score = soft_nms_once(
-                start,
-                end,
-                score,
-                c.nms_threshold,
-                c.soft_nms_alpha,
-                plus_one=c.plus_one,
-                group=runs.curve,
-            )
+            rows, score = soft_nms_once(start, end, score, c.nms_threshold, c.soft_nms_alpha, **how)
         else:
-            rows = nms(start, end, score, c.nms_threshold, plus_one=c.plus_one, group=runs.curve)
+            rows = nms(start, end, score, c.nms_threshold, **how)
             score = score[rows]
-        curve = runs.curve[rows]
+        label = likely[runs.curve[rows]]
         return Detections(
-            names, self.classes, index[video[curve]], start[rows], end[rows], label[curve], score
+            (scores.video,), self.classes, np.zeros(len(rows), np.int64), start[rows], end[rows], label, score
         )
 
     # ---------------------------------------------------------------------------- official weights
