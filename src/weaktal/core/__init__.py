@@ -12,6 +12,8 @@ from weaktal.core.annotations import (
 from weaktal.core.atomic import atomic_path, write_text
 from weaktal.core.detections import Detections
 from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
+from weaktal.core.names import composed, file_name, file_names
+from weaktal.core.printable import printable, shown
 from weaktal.core.scores import SnippetScores
 from weaktal.core.time_axis import TimeAxis, piecewise_linear
 
@@ -29,7 +31,12 @@ __all__ = [
     "WeakLabels",
     "WeakVideo",
     "atomic_path",
+    "composed",
     "did_you_mean",
+    "file_name",
+    "file_names",
     "piecewise_linear",
+    "printable",
+    "shown",
     "write_text",
 ]

@@ -17,7 +17,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -34,7 +34,35 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def _prefix(path: Path) -> str:
+    """What the temporary files of a path begin with: its name, cut where the whole would be too long."""
+    room = 255 - len(os.fsencode(path.suffix)) - 16
+    return "." + os.fsdecode(os.fsencode(path.name)[:room]) + "."
+
+
+def clear_leftovers(path: str | os.PathLike[str]) -> int:
+    """Remove what a process that was killed left of its attempts to write `path`; how many files.
+
+    Nobody else may be writing that path.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        return 0
+    prefix, count = _prefix(path), 0
+    with os.scandir(path.parent) as entries:
+        found = [Path(e.path) for e in entries if e.name.startswith(prefix) and e.name.endswith(path.suffix)]
+    for left in found:
+        if len(left.name) == len(prefix) + 8 + len(path.suffix):  # mkstemp draws eight letters
+            left.unlink(missing_ok=True)
+            count += 1
+    return count
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file whole or not at all.
+
+    Lone surrogates, as Python keeps bytes of file names that are no UTF-8, are written as ``\\udcff``, which
+    is what JSON calls them, too.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

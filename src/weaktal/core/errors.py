@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from os import PathLike
 
+from weaktal.core.printable import LIMIT, printable, shown
+
 
 class InputError(Exception):
     """The user's input is wrong: the command line prints the message and exits with code 2.
@@ -37,12 +39,20 @@ class InputError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        where = [str(x) for x in (self.file, self.field) if x is not None]
-        facts = [f"{k} {v}" for k, v in (("found", self.found), ("expected", self.expected)) if v is not None]
-        text = ": ".join([*where, self.message])
+        where = [x for x in (self.file, None if self.field is None else _short(self.field)) if x is not None]
+        facts = [] if self.found is None else [f"found {_short(self.found)}"]
+        facts += [] if self.expected is None else [f"expected {_short(self.expected, 3 * LIMIT)}"]
+        text = ": ".join([*map(str, where), self.message])
         if facts:
             text += ": " + ", ".join(facts)
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
+
+
+def _short(value: object, limit: int = LIMIT) -> str:
+    """A fact for people: a text as it is, others as Python writes them; never a page of it."""
+    if isinstance(value, str | Exception | PathLike):
+        return printable(value, limit)
+    return shown(value, limit)
 
 
 class CoverageWarning(UserWarning):
