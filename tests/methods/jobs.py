@@ -79,11 +79,11 @@ def in_double(batch: Batch) -> Batch:
 def train_in_job(out: Path, environment: dict[str, str], seconds: float) -> None:
     """One process of a job that trains the test method, a checkpoint after every step."""
     from weaktal.nn.parallel import world_size
-    from weaktal.train import loop
+    from weaktal.train import log, loop
 
     torch.set_num_threads(1)
     os.environ |= environment
-    loop.MOST_PENDING = 1
+    log.MOST_PENDING = 1
     method = tiny.build("linear_mil")
     draw = method.draw
 

@@ -80,3 +80,16 @@ def test_no_factors_no_step() -> None:
     before = layer.weight.detach().clone()
     optimizer.step()
     assert torch.equal(layer.weight, before)
+
+
+def test_in_half_precision_the_gradient_is_whole_for_the_scaling_of_the_loss() -> None:
+    layer, x = FactoredLinear(4, 3), torch.randn(2, 4)
+    layer.factored = True
+    for dtype, whole in ((torch.bfloat16, False), (torch.float16, True)):
+        layer.weight.grad = None
+        layer.factors.clear()
+        with torch.autocast("cpu", dtype):
+            out = layer(x)
+        out.sum().backward()
+        assert (layer.weight.grad is not None) == whole
+        assert bool(layer.factors) != whole

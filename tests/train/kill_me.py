@@ -4,12 +4,13 @@ import sys
 import time
 
 from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
-from weaktal.train import fit, loop
+from weaktal.train import fit, log
+from weaktal.train.loop import seed_torch
 
 if __name__ == "__main__":
-    loop.MOST_PENDING = 1
+    log.MOST_PENDING = 1
     data = toy_data()
-    loop.seed_torch(0)
+    seed_torch(0)
     method = LinearMIL(LinearMILConfig(), dim=data.bank.dim, classes=data.weak.classes)
     inner = method.draw
 

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch._dynamo.utils import counters
 
+from tests.methods import tiny
 from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
 from weaktal.core import InputError
 from weaktal.methods.protocol import Batch, Method
@@ -246,3 +249,68 @@ def test_state_that_cannot_be_loaded_safely_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_device_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tpu2000"):
         fit(fresh(), toy_data(), tmp_path, device="tpu2000", progress=False)
+
+
+@pytest.mark.parametrize("name", ["linear_mil", "sal"])
+def test_scaled_losses_of_half_precision_train_and_resume(tmp_path: Path, name: str) -> None:
+    """What a GPU does with 16-mixed: the scaler looks into every gradient, and its state is resumed."""
+
+    def train(out: Path, stop: int = -1) -> None:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+        fabric.launch()
+        method = tiny.build(name)
+        inner, count = method.training_step, iter(range(10**6))
+
+        def step(batch: Batch) -> dict[str, torch.Tensor]:
+            if next(count) == stop:
+                raise Stop
+            return inner(batch)
+
+        method.training_step = step  # type: ignore[method-assign]
+        data, resume = tiny.data(name), stop < 0
+        fit(method, data, out, fabric=fabric, progress=False, resume=resume, checkpoint_steps=2)
+
+    train(tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", stop=5)
+    found = checkpoint.load(tmp_path / "cut/checkpoints/last")
+    assert found is not None
+    assert found.scaler["scale"] == 2.0**10
+    train(tmp_path / "cut")
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    first = [json.loads(x)["total"] for x in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
+    fit(tiny.build(name), tiny.data(name), tmp_path / "float32", device="cpu", progress=False)
+    exact = [json.loads(x)["total"] for x in (tmp_path / "float32/log.jsonl").read_text().splitlines()]
+    assert first[0] == pytest.approx(exact[0], rel=0.02)
+    assert first == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b'{"total_step": "0"}',
+        b'{"total_step": true}',
+        b'{"stage": "base"}',
+        b'{"total_step": 1, "evaluation": 3}',
+        b'{"total_step": 1, "evaluation": {"average": "high"}}',
+        b"[" * 100_000,
+        b"9" * 10_000,
+        b"\xff\xfe",
+        b"\x00",
+    ],
+)
+def test_a_log_of_another_shape_is_named(tmp_path: Path, line: bytes) -> None:
+    train(tmp_path)
+    log, last = tmp_path / "log.jsonl", files(tmp_path)
+    good = log.read_bytes()
+    log.write_bytes(good.replace(b"\n", b"\n" + line + b"\n", 1))
+    with pytest.raises(InputError, match=r"log.jsonl: line 2: this is no line of a training's log") as said:
+        train(tmp_path, resume=True)
+    assert len(str(said.value)) < 700
+    assert files(tmp_path) == last
+    log.write_bytes(good + line)  # a torn last line
+    train(tmp_path, resume=True)
+    assert log.read_bytes() == good

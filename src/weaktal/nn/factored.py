@@ -35,7 +35,9 @@ class FactoredLinear(nn.Linear):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Inputs (..., in) to outputs (..., out)."""
-        if not (self.factored and torch.is_grad_enabled() and self.weight.requires_grad):
+        trained = torch.is_grad_enabled() and self.weight.requires_grad
+        # half precision comes with a scaling of the loss, which looks into `grad`
+        if not (self.factored and trained) or _half_precision(input.device):
             return super().forward(input)
         out = F.linear(input, self.weight.detach(), self.bias)
         if not out.requires_grad:  # neither a bias nor an input that is trained
@@ -56,6 +58,11 @@ class FactoredLinear(nn.Linear):
         gradients, inputs = zip(*self.factors, strict=True)
         self.factors.clear()
         return torch.cat(gradients).to(self.weight.dtype), torch.cat(inputs).to(self.weight.dtype)
+
+
+def _half_precision(device: torch.device) -> bool:
+    on = torch.is_autocast_enabled(device.type)
+    return on and torch.get_autocast_dtype(device.type) == torch.float16
 
 
 class FactoredAdam(torch.optim.Adam):
