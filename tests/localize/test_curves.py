@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
+from weaktal.localize.curves import Runs, above, find_runs, outer_inner_contrast, upsample
 
 curves = arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 25)), elements=st.integers(0, 4))
 
@@ -68,3 +68,18 @@ def test_upsampling_continues_the_last_slope() -> None:
         upsample([[0.0, 1.0], [1.0, 0.0]], 4)[:, 4:], [[1, 1.25, 1.5, 1.75], [0, -0.25, -0.5, -0.75]]
     )
     assert upsample([3.0], 3).tolist() == [3, 3, 3]
+
+
+def test_runs_of_one_curve_serve_others_too() -> None:
+    curve = np.array([[0.0, 2.0, 2.0, 0.0, 1.0]])
+    one = find_runs(curve, [1, 2])
+    many, expected = one.for_each(3), find_runs(np.repeat(curve, 3, 0), [1, 2])
+    joined = Runs.concatenate([one, many[many.curve > 0]])
+    for found in (many, joined):
+        for column in ("curve", "threshold", "start", "end"):
+            assert getattr(found, column).tolist() == getattr(expected, column).tolist()
+    assert len(one[one.start < 0].for_each(2)) == 0
+
+
+def test_curves_are_zero_below_a_threshold() -> None:
+    assert above([[0.1, 0.3, -1.0]], [0.2, 0.3]).tolist() == [[[0, 0.3, 0], [0, 0.3, 0]]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Grid = tuple[float, float, float]
+"""Evenly spaced thresholds: start, stop and step of `numpy.arange`, as published settings write them."""
 
 
 def upsample(curves: ArrayLike, factor: int) -> FloatArray:
@@ -60,6 +63,17 @@ class Runs:
 
     def __getitem__(self, rows: NDArray[np.bool_] | IntArray) -> Runs:
         return Runs(self.curve[rows], self.threshold[rows], self.start[rows], self.end[rows])
+
+    def for_each(self, count: int) -> Runs:
+        """The runs of one curve, such as a foreground, for each of `count` curves, one after another."""
+        curve = np.repeat(np.arange(count), len(self))
+        return Runs(curve, *(np.tile(x, count) for x in (self.threshold, self.start, self.end)))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Runs]) -> Runs:
+        """All runs of at least one part, in order."""
+        columns = ("curve", "threshold", "start", "end")
+        return cls(*(np.concatenate([getattr(p, c) for p in parts]) for c in columns))
 
 
 def find_runs(
@@ -113,6 +127,12 @@ def _crossings(
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     threshold = by_height[np.repeat(low, count) + within]
     return np.repeat(curve, count) * len(by_height) + threshold, np.repeat(position, count)
+
+
+def above(curves: ArrayLike, thresholds: ArrayLike) -> FloatArray:
+    """Curves (K, N) at thresholds (H,), 0 where they are below one: (K, H, N)."""
+    x, h = np.asarray(curves, np.float64)[:, None], np.asarray(thresholds, np.float64)[:, None]
+    return np.where(x >= h, x, 0.0)
 
 
 class IntervalMeans:

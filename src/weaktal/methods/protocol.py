@@ -243,6 +243,30 @@ class Method(nn.Module):
         raise NotImplementedError
 
 
+def snippet_scores(
+    names: Sequence[str],
+    axes: Sequence[TimeAxis],
+    lengths: Sequence[int],
+    cas: Tensor,
+    foreground: Tensor,
+    video_scores: Tensor,
+) -> list[SnippetScores]:
+    """Scores of B videos from padded outputs of a network.
+
+    Args:
+        names, axes: of the videos; an axis is that of the rows that count.
+        lengths: how many rows of a video count.
+        cas: (B, T, C).
+        foreground: (B, T).
+        video_scores: (B, C).
+    """
+    columns = (x.float().cpu().numpy() for x in (cas, foreground, video_scores))
+    return [
+        SnippetScores(name, c[:n], f[:n], v, axis)
+        for name, axis, n, c, f, v in zip(names, axes, lengths, *columns, strict=True)
+    ]
+
+
 class SnippetMethod(Method):
     """A method that scores snippets; its detections come from `localize` alone, without the network."""
 
