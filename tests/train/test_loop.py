@@ -156,40 +156,6 @@ def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
         assert (out / "log.jsonl").read_text() == (tmp_path / "whole/log.jsonl").read_text()
 
 
-@pytest.mark.parametrize("cut", range(12))
-def test_a_checkpoint_is_old_or_new_wherever_saving_is_cut(
-    tmp_path: Path, cut: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = fresh()
-    path = tmp_path / "last"
-    checkpoint.save(path, method, None, Position(0, 1, True))
-    calls = iter(range(100))
-
-    def counted(inner):  # type: ignore[no-untyped-def]
-        def call(*args, **kwargs):  # type: ignore[no-untyped-def]
-            if next(calls) == cut:
-                raise Stop
-            return inner(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", counted(checkpoint.save_file))
-        patch.setattr(checkpoint, "_fsync", counted(checkpoint._fsync))
-        patch.setattr(checkpoint.torch, "save", counted(torch.save))
-        patch.setattr(checkpoint.shutil, "rmtree", counted(checkpoint.shutil.rmtree))
-        patch.setattr(Path, "rename", counted(Path.rename))
-        try:
-            checkpoint.save(path, method, None, Position(0, 2, True))
-            whole = True
-        except Stop:
-            whole = False
-    found = checkpoint.load(path)
-    assert found is not None
-    assert found.position.step in ((2,) if whole else (1, 2))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["last"]
-
-
 def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     class Diverging(LinearMIL):
         def training_step(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -227,23 +193,6 @@ def test_evaluation_sees_evaluation_mode(tmp_path: Path) -> None:
     modes = []
     train(tmp_path, evaluate=lambda m: modes.append(m.training) or {"x": 0.0}, evaluate_every=2)
     assert modes == [False] * 3
-
-
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
-    train(tmp_path)
-    other = LinearMIL(LinearMILConfig(), dim=7, classes=("a", "b", "c"))
-    with pytest.raises(InputError, match="another method"):
-        fit(other, toy_data(dim=7), tmp_path, resume=True, device="cpu", progress=False)
-    (tmp_path / "checkpoints/last/state.pt").write_bytes(b"no")
-    with pytest.raises(InputError, match="cannot be read"):
-        train(tmp_path, resume=True)
-
-
-def test_state_that_cannot_be_loaded_safely_is_refused(tmp_path: Path) -> None:
-    method = fresh()
-    method.training_state = lambda: {"memory": object()}  # type: ignore[method-assign]
-    with pytest.raises(TypeError, match=r"state\.training_state\.memory holds a object"):
-        train(tmp_path, method)
 
 
 def test_an_unknown_device_is_named(tmp_path: Path) -> None:

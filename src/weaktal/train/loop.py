@@ -105,7 +105,7 @@ def fit(
     Args:
         method: of fresh weights; changed in place.
         data: features and weak labels.
-        out: run folder; holds ``log.jsonl`` and ``checkpoints/{last,best}`` afterwards.
+        out: run folder; holds ``log.jsonl`` and ``checkpoints/{last,previous,best}`` afterwards.
         seed: of torch's generators, by default `data.seed`.
         resume: continue from ``checkpoints/last`` where there is one.
         device, precision, loggers: see `launch`; ignored when `fabric` is given.
@@ -206,18 +206,19 @@ class _Training:
 
     def restore(self) -> Checkpoint | None:
         """The last checkpoint, loaded into the method."""
-        if self.fabric.is_global_zero:
-            checkpoint.recover(self.last_path)
-        self.fabric.barrier()
         found = checkpoint.load(self.last_path)
-        if found is not None:
-            try:
-                found.into(self.method)
-            except (RuntimeError, KeyError, ValueError) as error:
-                raise InputError(
-                    "this checkpoint belongs to another method", file=self.last_path, found=error
-                ) from error
-            self.method.to(self.fabric.device)
+        if found is None:
+            return None
+        found.into(self.method)
+        at, ends = found.position, [stage.steps for stage in self.stages]
+        if at.stage > len(ends) or ((at.step or at.begun) and at.step >= [*ends, 0][at.stage]):
+            raise InputError(
+                "this checkpoint stands where this training has no step",
+                file=self.last_path,
+                found=f"stage {at.stage + 1}, step {at.step}",
+                expected=f"stages of {ends} steps",
+            )
+        self.method.to(self.fabric.device)
         return found
 
     @property
@@ -238,7 +239,7 @@ class _Training:
             return
         self.optimizer = self.method.optimizer(s)
         if self.at.begun and self.resumed is not None and self.resumed.optimizer is not None:
-            self.optimizer.load_state_dict(self.resumed.optimizer)
+            self.resumed.into_optimizer(self.optimizer)
             if self.resumed.scaler:
                 self.fabric.strategy.precision.load_state_dict(self.resumed.scaler)
         self.stepped: Any = self.fabric.setup_optimizers(self.optimizer)  # steps as the precision asks for
