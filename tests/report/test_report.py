@@ -13,7 +13,6 @@ import pytest
 from weaktal.core import Annotations, Detections, Instances, SnippetScores, TimeAxis, Video
 from weaktal.evaluate import get_protocol
 from weaktal.report import RunView, best_cut, run_view, write_report
-from weaktal.report.build import strongest_rows
 from weaktal.report.figures import map_figure, save_figure, timeline_figure
 from weaktal.report.timeline import clock, curve_points, ticks, view_video
 
@@ -80,12 +79,6 @@ def test_the_best_cut_balances_precision_and_recall(run: RunView) -> None:
         "none", Detections.empty(["a"], ANNOTATIONS.classes), ANNOTATIONS, get_protocol("activitynet")
     )
     assert best_cut(empty, 4) == 0.0
-
-
-def test_strongest_rows_take_as_many_as_there_are_instances() -> None:
-    # Jump has two instances, "Run <b>" two
-    assert strongest_rows(detections(), ANNOTATIONS).tolist() == [0, 2, 3, 4]
-    assert strongest_rows(detections()[:0], ANNOTATIONS).tolist() == []
 
 
 def test_only_the_strongest_are_drawn(run: RunView) -> None:

@@ -1,4 +1,4 @@
-"""Detection mAP under named protocols, classification mAP, average recall, error diagnosis. NumPy only."""
+"""Detection mAP under named protocols and its intervals, other measures, diagnosis. NumPy only."""
 
 from weaktal.evaluate.classification import (
     classification_ap,
@@ -8,26 +8,50 @@ from weaktal.evaluate.classification import (
     top1_accuracy,
 )
 from weaktal.evaluate.detection import Coverage, DetectionResult, evaluate, file_sha256, touches_ignored
-from weaktal.evaluate.diagnosis import Diagnosis, diagnose
+from weaktal.evaluate.diagnosis import (
+    Comparison,
+    Confusion,
+    Diagnosis,
+    analyse,
+    class_confusion,
+    compare,
+    strongest_rows,
+)
+from weaktal.evaluate.intervals import Interval, Intervals, differences, intervals
+from weaktal.evaluate.operating import Curve, Intersection, Seconds, errors_in_seconds, operating_curves
 from weaktal.evaluate.proposals import RecallResult, average_recall
 from weaktal.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 
 __all__ = [
     "PROTOCOLS",
+    "Comparison",
+    "Confusion",
     "Coverage",
+    "Curve",
     "DetectionResult",
     "Diagnosis",
+    "Intersection",
+    "Interval",
+    "Intervals",
     "Protocol",
     "RecallResult",
+    "Seconds",
+    "analyse",
     "average_recall",
+    "class_confusion",
     "classification_ap",
     "classification_map",
-    "diagnose",
+    "compare",
+    "differences",
     "diving_rule",
+    "errors_in_seconds",
     "evaluate",
     "exact_accuracy",
     "file_sha256",
     "get_protocol",
+    "intervals",
+    "operating_curves",
+    "strongest_rows",
     "top1_accuracy",
     "touches_ignored",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import Annotations, Detections, InputError, did_you_mean
-from weaktal.evaluate.matching import Segments, average_precision, match
+from weaktal.evaluate.matching import Matches, Segments, average_precision, match
 from weaktal.evaluate.protocols import SNIPPET_RATE, Protocol, get_protocol, to_snippets
 
 FloatArray = NDArray[np.float64]
@@ -110,7 +110,39 @@ class DetectionResult:
         return json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
 
 
-def evaluate(
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What an evaluation works on: detections matched to instances under a protocol, in the protocol's unit.
+
+    Attributes:
+        protocol: as it was applied.
+        classes: names of the C classes with instances, which `truth.label` and `found.label` index.
+        truth: instances; `video` indexes the annotated videos.
+        found: detections that are ranked; a video that is not annotated has an index of `videos` or more.
+        matches: see `weaktal.evaluate.matching.match`; rows are those of `found`.
+        videos, unannotated: number of annotated videos, and of others with detections.
+        ignored, dropped: detections that were left out, see `DetectionResult`.
+        coverage: which videos were seen.
+    """
+
+    protocol: Protocol
+    classes: tuple[str, ...]
+    truth: Segments
+    found: Segments
+    matches: Matches
+    videos: int
+    unannotated: int
+    ignored: int
+    dropped: int
+    coverage: Coverage
+
+    @property
+    def zeroed(self) -> bool:
+        """Published quirk: a class without detections makes the mean 0."""
+        return self.protocol.missing_class_zeroes and len(np.unique(self.found.label)) < len(self.classes)
+
+
+def matched(
     detections: Detections,
     annotations: Annotations,
     protocol: Protocol | str = "activitynet",
@@ -118,27 +150,8 @@ def evaluate(
     tiou: Sequence[float] | None = None,
     ignore: bool | None = None,
     subset: str | None = None,
-    annotation_sha256: str | None = None,
-) -> DetectionResult:
-    """Mean average precision of detections.
-
-    The mean is over the classes with instances in the evaluated videos; one of them without detections counts
-    as 0. Detections in videos that are not annotated are false positives (except under integer protocols).
-
-    Args:
-        detections: over any list of classes; classes are matched by name.
-        annotations: ground truth.
-        protocol: a protocol, or the name of one.
-        tiou: thresholds in (0, 1]; default: the protocol's.
-        ignore: remove detections that touch an ambiguous interval of their video (`Video.ignored`); default:
-            what the protocol does.
-        subset: evaluate this subset of the annotations only; detections in videos of other subsets take no
-            part.
-        annotation_sha256: stored in the result.
-
-    Raises:
-        InputError: the subset has no instances, a detected class is unknown, or no detected video is known.
-    """
+) -> Matched:
+    """Match detections to instances; arguments and errors are those of `evaluate`."""
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     protocol = protocol if ignore is None else replace(protocol, ignore=ignore)
     protocol = protocol if tiou is None else replace(protocol, tiou=tuple(float(x) for x in tiou))
@@ -184,21 +197,63 @@ def evaluate(
         numpy_ties=protocol.ties == "numpy",
         nan_matches=protocol.nan_matches,
     )
-    ap = average_precision(matches, interpolated=protocol.interpolated)
-    mean_ap = ap.mean(axis=1)
-    if protocol.missing_class_zeroes and len(np.unique(found.label)) < len(classes):
-        mean_ap = np.zeros_like(mean_ap)
-    return DetectionResult(
-        protocol=protocol,
-        tiou=protocol.tiou,
-        classes=classes,
-        ap=ap,
-        mean_ap=mean_ap,
-        instances=len(truth),
-        detections=len(found),
+    return Matched(
+        protocol,
+        classes,
+        truth,
+        found,
+        matches,
+        videos=len(chosen),
+        unannotated=len(coverage.unannotated),
         ignored=int(touching.sum()),
         dropped=int((here & ~touching & ~keep).sum()),
         coverage=coverage,
+    )
+
+
+def evaluate(
+    detections: Detections,
+    annotations: Annotations,
+    protocol: Protocol | str = "activitynet",
+    *,
+    tiou: Sequence[float] | None = None,
+    ignore: bool | None = None,
+    subset: str | None = None,
+    annotation_sha256: str | None = None,
+) -> DetectionResult:
+    """Mean average precision of detections.
+
+    The mean is over the classes with instances in the evaluated videos; one of them without detections counts
+    as 0. Detections in videos that are not annotated are false positives (except under integer protocols).
+
+    Args:
+        detections: over any list of classes; classes are matched by name.
+        annotations: ground truth.
+        protocol: a protocol, or the name of one.
+        tiou: thresholds in (0, 1]; default: the protocol's.
+        ignore: remove detections that touch an ambiguous interval of their video (`Video.ignored`); default:
+            what the protocol does.
+        subset: evaluate this subset of the annotations only; detections in videos of other subsets take no
+            part.
+        annotation_sha256: stored in the result.
+
+    Raises:
+        InputError: the subset has no instances, a detected class is unknown, or no detected video is known.
+    """
+    run = matched(detections, annotations, protocol, tiou=tiou, ignore=ignore, subset=subset)
+    ap = average_precision(run.matches, interpolated=run.protocol.interpolated)
+    mean_ap = ap.mean(axis=1)
+    return DetectionResult(
+        protocol=run.protocol,
+        tiou=run.protocol.tiou,
+        classes=run.classes,
+        ap=ap,
+        mean_ap=np.zeros_like(mean_ap) if run.zeroed else mean_ap,
+        instances=len(run.truth),
+        detections=len(run.found),
+        ignored=run.ignored,
+        dropped=run.dropped,
+        coverage=run.coverage,
         subset=subset,
         annotation_sha256=annotation_sha256,
     )

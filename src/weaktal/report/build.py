@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from weaktal.core import Annotations, Detections, SnippetScores
-from weaktal.evaluate import Protocol, diagnose, evaluate
+from weaktal.evaluate import Protocol, analyse, evaluate, strongest_rows
 from weaktal.report.timeline import RunView
 
 
@@ -41,33 +41,16 @@ def run_view(
         "detections": f"{result.detections:,}",
         "coverage": f"{result.coverage.predicted} of {result.coverage.annotated} videos",
     }
-    matched = diagnose(detections, annotations)
+    matched = analyse(detections, annotations, rule="own-class-first")
     strongest = detections[strongest_rows(detections, annotations)]
     return RunView(
         name=name,
         facts=told,
         detections=detections,
-        correct=matched.kind == 0,
-        taken=matched.instance,
+        correct=matched.kind[0] == 0,
+        taken=matched.instance[0],
         thresholds=np.array(result.tiou),
         ap=ap,
-        errors=diagnose(strongest, annotations).shares,
+        errors=analyse(strongest, annotations, rule="own-class-first").shares(),
         scores={s.video: s for s in scores},
     )
-
-
-def strongest_rows(detections: Detections, annotations: Annotations) -> np.ndarray:
-    """Rows of the strongest detections of each class, as many as the class has instances; in row order."""
-    instances = dict(
-        zip(
-            annotations.classes,
-            np.bincount(annotations.instance_table().label, minlength=len(annotations.classes)),
-            strict=True,
-        )
-    )
-    budget = np.array([instances.get(c, 0) for c in detections.classes] or [0])
-    order = np.lexsort((-detections.score, detections.label))
-    label = detections.label[order]
-    first = np.searchsorted(label, np.arange(len(budget)))
-    rank = np.arange(len(order)) - first[label] if len(order) else np.empty(0, np.int64)
-    return np.sort(order[rank < budget[label]]) if len(order) else order
