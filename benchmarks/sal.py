@@ -34,13 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weaktal.bench.measure import Measure
 from weaktal.core import WeakLabels, WeakVideo
 from weaktal.dataset import Dataset
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData
 from weaktal.methods.sal import SAL, SALConfig
 from weaktal.train import fit, training_data
+from weaktal.train.measure import Measure
 
 CLASSES = 20
 

@@ -89,7 +89,7 @@ def test_a_wrong_plan_is_named(
 
 
 def test_settings_reach_the_command_line_as_they_are(tmp_path: Path, dataset: Path) -> None:
-    from weaktal.train import parse_settings
+    from weaktal.cli.options import setting
 
     settings = {
         "learning_rate": 3e-4,
@@ -100,4 +100,4 @@ def test_settings_reach_the_command_line_as_they_are(tmp_path: Path, dataset: Pa
     plan = Plan.load(plan_file(tmp_path, dataset, methods={"a": {"method": "asm_loc", "set": settings}}))
     command = plan.command(Job("toy", "a", 0), tmp_path)
     given = [b for a, b in pairwise(command) if a == "--set"]
-    assert parse_settings(given) == settings
+    assert dict(map(setting, given)) == settings

@@ -12,7 +12,6 @@ import torch
 from tests.methods import tiny
 
 from weaktal.cli import main
-from weaktal.cli.convert_checkpoint import load_official
 from weaktal.core import InputError, WeakLabels
 from weaktal.dataset import Dataset
 from weaktal.features.bank import FeatureBank
@@ -21,6 +20,7 @@ from weaktal.methods.protocol import TrainingData
 from weaktal.methods.stcl_net import STCLNet
 from weaktal.train import Run
 from weaktal.train.inference import score_videos
+from weaktal.train.official import load_official
 
 
 def test_official_weights_become_a_run(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from weaktal.cli import main
-from weaktal.cli.evaluate import parse_tiou
-from weaktal.core import InputError
+from weaktal.cli.options import thresholds
 
 DATA = Path(__file__).parents[3] / "shared/data/thumos14"
 BASE = DATA / "proposals/detection_result_base_test.json"
@@ -140,14 +140,14 @@ def test_missing_files(files: tuple[str, str], capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("text", ["", "0.5:0.1", "0.1:0.7:0", "0:1:0.5", "a,b", "0.9:0.1:0.1", "1.5"])
 def test_bad_thresholds(text: str) -> None:
-    with pytest.raises(InputError):
-        parse_tiou(text)
+    with pytest.raises(argparse.ArgumentTypeError):
+        thresholds(text)
 
 
 def test_thresholds_are_the_decimal_ones() -> None:
-    assert parse_tiou("0.5:0.95:0.05")[3] == 0.65
-    assert len(parse_tiou("0.5:0.95:0.05")) == 10
-    assert parse_tiou("0.5,0.75") == (0.5, 0.75)
+    assert thresholds("0.5:0.95:0.05")[3] == 0.65
+    assert len(thresholds("0.5:0.95:0.05")) == 10
+    assert thresholds("0.5,0.75") == (0.5, 0.75)
 
 
 def test_starts_without_torch(files: tuple[str, str]) -> None:

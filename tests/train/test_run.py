@@ -15,7 +15,7 @@ from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
 from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.formats.scores import load_scores, save_scores
-from weaktal.train import Run, feature_bank, fit, parse_settings, resolve_config
+from weaktal.train import Run, feature_bank, fit, resolve_config
 from weaktal.train.data import parse_size
 from weaktal.train.inference import batches, detect_videos, in_order, score_videos
 
@@ -23,21 +23,20 @@ from weaktal.train.inference import batches, detect_videos, in_order, score_vide
 def test_settings_are_typed_and_win_over_the_recipe(linear_mil: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("steps: 30\nlearning_rate: 1e-3\n")
-    config = resolve_config(linear_mil, str(recipe), parse_settings(["steps=7", "dropout=0"]))
+    config = resolve_config(linear_mil, str(recipe), {"steps": 7, "dropout": 0})
     assert config == LinearMILConfig(steps=7, learning_rate=1e-3, dropout=0.0)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("stepz=3", "did you mean 'steps'"),
-        ("steps=many", "steps: Input should be a valid integer"),
-        ("steps", "expected key=value"),
+        ({"stepz": 3}, "did you mean 'steps'"),
+        ({"steps": "many"}, "steps: Input should be a valid integer"),
     ],
 )
-def test_a_wrong_setting_is_named(linear_mil: str, setting: str, message: str) -> None:
+def test_a_wrong_setting_is_named(linear_mil: str, setting: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve_config(linear_mil, None, parse_settings([setting]))
+        resolve_config(linear_mil, None, setting)
 
 
 def test_a_wrong_recipe_is_named(linear_mil: str, tmp_path: Path) -> None:

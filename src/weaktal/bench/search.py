@@ -9,6 +9,7 @@ The space is a small file, a line per field of the method's configuration::
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,7 +20,6 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from weaktal.bench.measure import Measure
 from weaktal.core import Annotations, Detections, InputError, did_you_mean, write_text
 from weaktal.dataset import Dataset
 from weaktal.methods import find_method
@@ -27,6 +27,9 @@ from weaktal.methods.protocol import Method
 from weaktal.train import DivergedError, Run, TrainingSettings, at_device, fit, resolve_config, training_data
 from weaktal.train.config import read_yaml
 from weaktal.train.loop import launch
+from weaktal.train.measure import Measure, load_proposals
+
+PathLike = str | os.PathLike[str]
 
 
 class Range(BaseModel):
@@ -114,18 +117,18 @@ def held_out(annotations: Annotations, share: float, seed: int) -> tuple[list[st
 
 
 def search(
-    dataset: Dataset,
+    data: Dataset | PathLike,
     method: str,
     space: Mapping[str, Range],
-    out: Path,
+    out: PathLike,
     *,
-    trials: int,
+    trials: int = 20,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
     share: float = 0.2,
     seed: int = 0,
     device: str = "auto",
-    proposals: Detections | None = None,
+    proposals: Detections | PathLike | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Find good values by Optuna (TPE); goes on where an earlier call in the same folder stopped.
@@ -134,7 +137,7 @@ def search(
     annotations of that part of the training set.
 
     Args:
-        dataset: features and annotations.
+        data: a data set, or its description.
         method: its name.
         space: fields and their ranges, see `read_space`.
         out: folder; gets ``trials.log`` (Optuna's journal), ``best.yaml`` (a recipe) and a run per trial.
@@ -143,7 +146,7 @@ def search(
         share: of the training videos that is held out.
         seed: of the split, the sampler and the training.
         device: see `weaktal.train.fit`.
-        proposals: for proposal-level methods.
+        proposals: of a base locator, for proposal-level methods; in memory or their file.
         say: told a line per trial.
 
     Returns:
@@ -159,13 +162,15 @@ def search(
     except ModuleNotFoundError as error:
         raise InputError("the search needs Optuna", hint="pip install 'weaktal[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    dataset, out = data if isinstance(data, Dataset) else Dataset.load(data), Path(out)
+    segments = proposals if isinstance(proposals, Detections) else load_proposals(proposals, dataset)
     out.mkdir(parents=True, exist_ok=True)
     kind: type[Method] = find_method(method)
     train_on, measure_on = held_out(dataset.subset("train"), share, seed)
-    data = training_data(dataset, kind.supervision, seed=seed, proposals=proposals, only=train_on)
-    measure = Measure(dataset, "train", proposals=proposals, only=measure_on)
+    weak = training_data(dataset, kind.supervision, seed=seed, proposals=segments, only=train_on)
+    measure = Measure(dataset, "train", proposals=segments, only=measure_on)
     fabric = launch(device)
-    data = replace(data, bank=at_device(data.bank, fabric.device))
+    weak = replace(weak, bank=at_device(weak.bank, fabric.device))
 
     def objective(trial: Any) -> float:
         values = {name: one.suggest(trial, name) for name, one in space.items()}
@@ -177,8 +182,8 @@ def search(
             folder,
             method,
             config,
-            dim=data.bank.dim,
-            classes=data.weak.classes,
+            dim=weak.bank.dim,
+            classes=weak.weak.classes,
             seed=seed,
             recipe=recipe,
             data={"path": str(dataset.path.resolve()), "held_out": measure_on},
@@ -186,7 +191,7 @@ def search(
         )
         trained = run.build()
         try:
-            fit(trained, data, run.folder, seed=seed, progress=False, fabric=fabric)
+            fit(trained, weak, run.folder, seed=seed, progress=False, fabric=fabric)
         except DivergedError as error:
             say(f"trial {trial.number}: {values}: {error}")
             raise optuna.TrialPruned from error

@@ -1,15 +1,18 @@
-"""The command line: one file per command, each with `add(subparsers)` and a thin `run(args)`."""
+"""The command line: one file per command, each with `add_arguments(parser)` and a thin `run(args)`.
+
+What a command does is one public function in a room below; here it is asked for and told. No command imports
+another; what they share is in `options`.
+"""
 
 from __future__ import annotations
 
-import argparse
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TextIO
-
-from weaktal.core import CoverageWarning, InputError
 
 # command -> one line of help; the module of the same name is imported only when the command is asked for,
 # so that `weaktal evaluate` starts without torch
@@ -26,17 +29,56 @@ COMMANDS: dict[str, str] = {
     "search": "good hyper-parameters on a held-out part of the training set",
     "report": "one HTML page that shows what was found, missed and invented",
 }
+# what the machine says without naming a file
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0 done, 2 the input is wrong, 1 our fault)."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="weaktal", description="Weakly-supervised temporal action localization."
-    )
+    if argv == ["--version"]:
+        from weaktal import __version__
+
+        print(__version__)
+        return 0
+    from weaktal.core import InputError
+
+    name = next((a for a in argv if not a.startswith("-")), None)
+    told = f"weaktal {name}" if name in COMMANDS else "weaktal"
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        return _run(argv, name)
+    except InputError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print(f"{told}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except MemoryError:
+        message = "out of memory"
+    except OSError as error:
+        if not _of_the_user(error):
+            raise
+        place = "" if error.filename is None else f"{_text(error.filename)}: "
+        message = f"{place}{error.strerror or error}"
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        message = "out of memory"
+    finally:
+        warnings.showwarning = shown
+    print(f"{told}: {' '.join(message.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _run(argv: list[str], chosen: str | None) -> int:
+    from weaktal.cli.options import Parser
+
+    parser = Parser(prog="weaktal", description="Weakly-supervised temporal action localization.")
     parser.add_argument("--version", action="store_true", help="print the version")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    chosen = next((a for a in argv if not a.startswith("-")), None)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, text in COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
@@ -45,24 +87,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     if args.version:
-        from weaktal import __version__
-
-        print(__version__)
-        return 0
+        return main(["--version"])
     if args.command is None:
         parser.print_help()
         return 2
-    warnings.showwarning = _show_warning
-    try:
-        return int(args.run(args) or 0)
-    except InputError as error:
-        print(f"weaktal {args.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"weaktal {args.command}: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
+    return int(args.run(args) or 0)
+
+
+def _of_the_user(error: OSError) -> bool:
+    """Whether a failed call was about a file that the user named, or about the machine, and not our fault."""
+    if error.filename is None:
+        return error.errno in MACHINE
+    ours = Path(__file__).resolve().parents[1]
+    return not Path(_text(error.filename)).absolute().is_relative_to(ours)
+
+
+def _text(filename: object) -> str:
+    return filename.decode(errors="replace") if isinstance(filename, bytes) else str(filename)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Torch's words for a `MemoryError`."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _show_warning(
@@ -74,6 +120,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """What is wrong with the user's data as one plain line; other warnings as Python formats them."""
+    from weaktal.core import CoverageWarning
+
     if issubclass(category, CoverageWarning):
         print(f"note: {message}", file=file or sys.stderr)
     else:

@@ -1,6 +1,6 @@
-"""The training engine: the loop on Lightning Fabric, checkpoints, run directories, data at the device."""
+"""The loop, stages, checkpoints; runs and all that is done with one: localize, predict, measure, report."""
 
-from weaktal.train.config import parse_settings, recipes, resolve_config
+from weaktal.train.config import recipes, resolve_config
 from weaktal.train.data import at_device, feature_bank, inference_bank, training_data
 from weaktal.train.loop import DivergedError, Summary, fit
 from weaktal.train.run import Run, RunConfig, TrainingSettings
@@ -15,7 +15,6 @@ __all__ = [
     "feature_bank",
     "fit",
     "inference_bank",
-    "parse_settings",
     "recipes",
     "resolve_config",
     "training_data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -43,32 +43,6 @@ def recipes(method: str) -> dict[str, Path]:
     """The recipes that come with the package for a method, by name."""
     folder = Path(str(files("weaktal.recipes"))) / method
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """``key=value`` texts as a mapping; values are YAML.
-
-    >>> parse_settings(["learning_rate=3e-4", "tiou=[0.3, 0.5]", "soft=true"])
-    {'learning_rate': 0.0003, 'tiou': [0.3, 0.5], 'soft': True}
-    """
-    out: dict[str, Any] = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not (equals and key.strip()):
-            raise InputError(
-                "cannot read this setting", field="--set", found=repr(text), expected="key=value"
-            )
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            parsed = value
-        if isinstance(parsed, str):  # YAML 1.1 takes 3e-4 for a text
-            try:
-                parsed = float(parsed)
-            except ValueError:
-                parsed = parsed.strip()
-        out[key.strip()] = parsed
-    return out
 
 
 def resolve_config(

@@ -182,7 +182,7 @@ def training_data(
 
 
 def describe_data(
-    dataset: Dataset, data: TrainingData, subset: str, proposals: str | Path | None = None
+    dataset: Dataset, data: TrainingData, subset: str, proposals: str | os.PathLike[str] | None = None
 ) -> dict[str, Any]:
     """What a run's ``config.yaml`` says about its data, such as the features that `predict` must make again.
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -42,6 +43,20 @@ class TrainingSettings(BaseModel):
     evaluate_every: int | None = Field(default=None, ge=1)
     protocol: str | None = None
     max_memory: str | None = None
+
+
+def training_settings(values: Mapping[str, Any]) -> TrainingSettings:
+    """`TrainingSettings` from plain values.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    try:
+        return TrainingSettings.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"])
+        raise InputError(first["msg"], field=field, found=repr(first.get("input"))) from error
 
 
 class RunConfig(BaseModel):
@@ -103,7 +118,7 @@ class Run:
     @classmethod
     def create(
         cls,
-        folder: str | Path,
+        folder: str | os.PathLike[str],
         method: str,
         config: MethodConfig,
         *,
@@ -160,12 +175,14 @@ class Run:
         return cls(folder, new)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """An existing run directory.
+    def open(cls, folder: Run | str | os.PathLike[str]) -> Run:
+        """An existing run directory; a `Run` as it is.
 
         Raises:
             InputError: there is none, or its ``config.yaml`` is damaged.
         """
+        if isinstance(folder, Run):
+            return folder
         folder = Path(folder)
         path = folder / "config.yaml"
         if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from weaktal.core import Annotations, Detections, InputError, write_text
 from weaktal.dataset import Dataset
 from weaktal.evaluate import DetectionResult, evaluate, get_protocol
 from weaktal.features.bank import FeatureBank
-from weaktal.formats import save_detections
+from weaktal.formats import load_detections, save_detections
 from weaktal.formats.scores import save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
-from weaktal.train import Run, inference_bank
-from weaktal.train.data import at_device, feature_bank
+from weaktal.train.data import at_device, feature_bank, inference_bank
 from weaktal.train.inference import detect_videos, score_videos
+from weaktal.train.run import Run
 
 
 class Measure:
@@ -95,16 +96,14 @@ def percent(result: DetectionResult) -> dict[str, float]:
     return {"average": 100 * result.average, **each}
 
 
-def load_proposals(path: str | Path | None, dataset: Dataset) -> Detections | None:
-    """Segments of a base locator, over the classes of the data set.
+def load_proposals(path: str | os.PathLike[str] | None, dataset: Dataset) -> Detections | None:
+    """Segments of a base locator, over the classes of the data set; None stays None.
 
     Raises:
         InputError: unreadable, or of other classes.
     """
     if path is None:
         return None
-    from weaktal.formats import load_detections
-
     if dataset.annotations is None:
         raise InputError("proposals need a data set with annotations, for its classes")
     return load_detections(path, dataset.classes)

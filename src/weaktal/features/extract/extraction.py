@@ -1,0 +1,104 @@
+"""Snippet features of videos into a folder: what `weaktal extract` does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from weaktal.core import InputError
+from weaktal.features.extract.driver import Engine, Job, LocalEngine, Outcome, Report
+from weaktal.features.extract.driver import extract as run_job
+from weaktal.features.extract.videos import find_videos
+
+Progress = Callable[[Outcome, int, int], None]  # an outcome, how many are ready, how many there are
+PathLike = str | os.PathLike[str]
+
+
+def extract(
+    videos: PathLike | Sequence[PathLike],
+    out: PathLike,
+    *,
+    backbone: str = "motion",
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    progress: bool | Progress = False,
+) -> Report:
+    """Features of videos into a folder: ``NAME.safetensors`` each, and a report in ``extraction.json``.
+
+    A finished video is never done again. A video that cannot be read is an outcome of the state "failed", and
+    the others go on.
+
+    Args:
+        videos: files, or folders of them.
+        out: the folder; it is made if need be.
+        backbone: "motion" (no weights), "i3d", "videomae", "clip", "transformers", "timm", or one of your own
+            as ``file.py:NAME``.
+        options: keyword arguments of the backbone.
+        workers: processes, default one per core.
+        engine: where the work runs, on this machine or on a Ray cluster.
+        address: of the Ray cluster, default a local one.
+        progress: show a bar on standard error, or call this with each outcome.
+
+    Raises:
+        InputError: no video, an unknown backbone or option, features of other settings in the folder.
+    """
+    found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
+    job = Job(backbone, dict(options or {}))
+    runs: Engine = LocalEngine(workers)
+    if engine == "ray":
+        from weaktal.features.extract.ray_engine import RayEngine
+
+        runs = RayEngine(workers, address)
+    elif address:
+        raise InputError("--address is of a Ray cluster", hint="add --engine ray")
+    with watching(len(found), progress) as tell:
+        return run_job(found, Path(out), job, engine=runs, progress=tell)
+
+
+@contextmanager
+def watching(total: int, progress: bool | Progress) -> Iterator[Progress | None]:
+    """What to tell outcomes to: the caller's own function, a bar on standard error, or nothing."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif progress:
+        with _bar(total) as tell:
+            yield tell
+    else:
+        yield None
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Progress]:
+    """A bar; bad videos are told above it as they turn up."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    seconds = 0.0
+    with Bar(
+        TextColumn("extract"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+    ) as bar:
+        task = bar.add_task("extract", total=total, rate="")
+
+        def tell(outcome: Outcome, ready: int, total: int) -> None:
+            nonlocal seconds
+            seconds += outcome.seconds if outcome.state == "done" else 0
+            passed = bar.tasks[0].elapsed or 1e-9
+            bar.update(task, completed=ready, rate=f"{seconds / passed:.1f} s of video per second")
+            if outcome.error:
+                bar.console.print(f"{outcome.source}: {outcome.error}", style="red", soft_wrap=True)
+            for warning in outcome.warnings if outcome.state == "done" else ():
+                bar.console.print(f"{outcome.source}: {warning}", style="yellow", soft_wrap=True)
+
+        yield tell

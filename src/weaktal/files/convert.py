@@ -1,0 +1,236 @@
+"""From one file format to another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from weaktal import formats
+from weaktal.core import Annotations, CoverageWarning, InputError, Video
+from weaktal.dataset import Dataset
+from weaktal.features.pack import write_pack
+from weaktal.features.store import FeatureStore, write_video_features
+from weaktal.files.inspection import annotated
+from weaktal.files.kinds import FORMATS, kind_of
+from weaktal.formats.simulated_points import simulate_points
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written.
+
+    Attributes:
+        path: the new file or folder.
+        kind: "annotations", "detections", "points" or "features".
+        counts: how much of what, such as {"videos": 3, "snippets": 90}, in the order of telling.
+        lost: what the new format could not hold, in words; empty where it holds everything.
+        origin: of simulated clicks, that they are.
+    """
+
+    path: Path
+    kind: str
+    counts: dict[str, int]
+    lost: tuple[str, ...] = ()
+    origin: str | None = None
+
+    def __str__(self) -> str:
+        joint = " in " if self.kind == "points" else ", "
+        text = f"{self.path}: " + joint.join(f"{n} {what}" for what, n in self.counts.items())
+        if self.origin:
+            text += f", {self.origin}"
+        return text + (f"; not held by this format: {', '.join(self.lost)}" if self.lost else "")
+
+
+def convert(
+    source: PathLike,
+    target: PathLike,
+    *,
+    kind: str | None = None,
+    to: str | None = None,
+    annotations: PathLike | Annotations | None = None,
+    fps: PathLike | formats.Fps | None = None,
+    rate: float | None = None,
+    names: PathLike | None = None,
+    prefix: str = "",
+) -> Converted:
+    """Read `source`, write `target`; of annotations, read that again and say what its format cannot hold.
+
+    Args:
+        source: annotations, detections, clicks or features, a file or a folder.
+        target: file or folder to write; of features, a folder that is new or empty.
+        kind: what `source` holds, a key of `weaktal.files.FORMATS`, where looking is not enough.
+        to: one of the formats of that kind; by the suffix of `target` without it.
+        annotations: of clicks, the videos' frame rates and the order of classes.
+        fps: frame rate of the original videos, a table of them, or a JSON file with that table.
+        rate, names, prefix: of features, see `weaktal.files.inspect`.
+
+    Raises:
+        InputError: unreadable, no such format, `source` is `target`, or the target folder is not empty.
+
+    Warns:
+        CoverageWarning: what `weaktal.formats.load_annotations` warns of.
+    """
+    source, target = Path(source), Path(target)
+    kind = kind or kind_of(source)
+    if kind not in FORMATS:
+        raise InputError("this is not converted", file=source, found=kind, expected=" or ".join(FORMATS))
+    if to is not None and to not in FORMATS[kind]:
+        raise InputError(
+            f"no format for {kind}", field="--to", found=repr(to), expected=" or ".join(FORMATS[kind])
+        )
+    if target.exists() and target.resolve() == source.resolve():
+        raise InputError("source and target are the same", file=target)
+    if kind == "annotations":
+        found = formats.load_annotations(source, fps=fps)
+        formats.save_annotations(found, target, to)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)
+            lost = _lost(found, formats.load_annotations(target))
+        return Converted(target, kind, {"videos": len(found)}, lost)
+    if kind == "detections":
+        detections = formats.load_detections(source)
+        formats.save_detections(detections, target, to)
+        return Converted(target, kind, {"detections": len(detections)})
+    if kind == "points":
+        rates = None if fps is None else formats.load_fps(fps)
+        return _convert_points(source, target, to, rates, annotated(annotations, fps))
+    return _convert_features(FeatureStore.open(source, rate, names, prefix=prefix), source, target, to)
+
+
+def simulate_clicks(
+    source: PathLike,
+    target: PathLike,
+    *,
+    kind: Literal["gaussian", "uniform"] = "gaussian",
+    sigma: float = 0.2,
+    per_instance: int = 1,
+    seed: int = 0,
+    subset: str | None = None,
+) -> Converted:
+    """Draw clicks from full annotations, for studies, and write them as text that says they are simulated.
+
+    Args:
+        source: a data set description or annotations.
+        target: the text file.
+        kind: how clicks lie in an instance.
+        sigma: of "gaussian", as a share of the instance's length.
+        per_instance: clicks per instance.
+        seed: of the drawing.
+        subset: only of this subset, by the annotations' word for it.
+
+    Raises:
+        InputError: no annotations, or impossible numbers.
+    """
+    source, target = Path(source), Path(target)
+    annotations = (
+        Dataset.load(source).annotations
+        if source.suffix in (".yaml", ".yml")
+        else formats.load_annotations(source)
+    )
+    if annotations is None:
+        raise InputError("clicks are drawn from annotations, and there are none", file=source)
+    if subset is not None:
+        annotations = annotations.subset(subset)
+    try:
+        table = simulate_points(annotations, kind, per_instance=per_instance, sigma=sigma, seed=seed)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    formats.sfnet_points.write(table, target)
+    return Converted(
+        target, "points", {"clicks": len(table), "videos": len(table.names)}, origin=table.origin
+    )
+
+
+def _lost(before: Annotations, after: Annotations) -> tuple[str, ...]:
+    """What differs between two annotations of the same videos, in words."""
+    lost = [] if before.classes == after.classes else ["the order of classes"]
+    pairs = [(_facts(before, v), _facts(after, after.videos[v.name])) for v in before]
+    lost += [key for key in (pairs[0][0] if pairs else ()) if any(a[key] != b[key] for a, b in pairs)]
+    return tuple(lost)
+
+
+def _facts(annotations: Annotations, video: Video) -> dict[str, Any]:
+    """A video with class names in place of indices."""
+    names, points = annotations.classes, video.points
+    return {
+        "subset": video.subset,
+        "duration": video.duration,
+        "frame rate": video.fps,
+        "clicks": None
+        if points is None
+        else [(t, names[c]) for t, c in zip(points.time, points.label, strict=True)],
+        "video-level labels": {names[c] for c in video.labels},
+        "ambiguous intervals": video.ignored.tolist(),
+    }
+
+
+def _convert_points(
+    source: Path, target: Path, to: str | None, fps: formats.Fps | None, annotations: Annotations | None
+) -> Converted:
+    table = formats.load_points(source, fps=fps, annotations=annotations)
+    if (to or ("point-csv" if target.suffix == ".csv" else "sfnet")) == "sfnet":
+        formats.sfnet_points.write(table, target)
+    else:
+        if fps is None and annotations is not None:
+            fps = {v.name: v.fps for v in annotations if v.fps is not None}
+        if fps is None:
+            raise InputError("clicks in frames need a frame rate", file=target, hint="add --fps")
+        formats.point_csv.write(table, target, fps, () if annotations is None else annotations.classes)
+    return Converted(target, "points", {"clicks": len(table), "videos": len(table.names)})
+
+
+def _convert_features(store: FeatureStore, source: Path, target: Path, to: str | None) -> Converted:
+    to = to or "pack"
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError("the target exists and is not an empty folder", file=target)
+    if to == "pack":
+        write_pack(store, target)
+    else:
+        if to == "safetensors" and store.rate is None:
+            raise InputError("the rate of these features is not known", file=source, hint="add --rate")
+        with _whole_folder(target) as folder:
+            for name in store.names:
+                _write_video(store, name, folder, to)
+    snippets = sum(store.length(n) for n in store.names)
+    return Converted(target, "features", {"videos": len(store), "snippets": snippets})
+
+
+def _write_video(store: FeatureStore, name: str, folder: Path, to: str) -> None:
+    rows = store.load(name)
+    if to == "npy":
+        np.save(folder / f"{name}.npy", rows)
+        return
+    assert store.rate is not None
+    edge = np.cumsum([0, *store.streams])
+    streams = ("rgb", "flow") if len(store.streams) == 2 else ("features",)
+    parts = {k: rows[:, a:b] for k, a, b in zip(streams, edge, edge[1:], strict=False)}
+    said = store.provenance | store.about(name)
+    keep = {k: v for k, v in said.items() if k not in ("rate", "offset", "layout", "dims", "format")}
+    write_video_features(folder / f"{name}.safetensors", parts, rate=store.rate, offset=store.offset, **keep)
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """A folder that appears when everything in it is written, and not at all on an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if target.exists():
+            target.rmdir()  # it is empty
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

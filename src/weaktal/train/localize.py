@@ -1,0 +1,134 @@
+"""Detections of a trained run in a data set: what `weaktal localize` does."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores
+from weaktal.dataset import Dataset
+from weaktal.formats import save_detections
+from weaktal.formats.scores import load_scores, save_scores
+from weaktal.methods.protocol import Method, SnippetMethod
+from weaktal.train.config import validated
+from weaktal.train.data import inference_bank
+from weaktal.train.inference import detect_videos, score_videos
+from weaktal.train.loop import launch
+from weaktal.train.measure import load_proposals
+from weaktal.train.run import Run
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Localized:
+    """What was found.
+
+    Attributes:
+        detections: in the videos of the subset.
+        path: the file that holds them.
+        scores: the snippet scores they come from; empty for a method that has none.
+    """
+
+    detections: Detections
+    path: Path
+    scores: tuple[SnippetScores, ...] = ()
+
+
+def localize_run(
+    run: Run | PathLike,
+    data: Dataset | PathLike | None = None,
+    *,
+    subset: str = "test",
+    out: PathLike | None = None,
+    checkpoint: Literal["last", "best"] | None = None,
+    from_scores: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    proposals: PathLike | None = None,
+    device: str = "auto",
+    max_memory: str | None = None,
+) -> Localized:
+    """Detections of a run in the videos of a subset; its snippet scores are kept in the run's ``scores/``.
+
+    Args:
+        run: the run, or its directory.
+        data: a data set, or its description; default the one that was trained on.
+        subset: role or name of the subset.
+        out: the detections, ``.json`` or ``.csv``; default ``detections.json`` of the run.
+        checkpoint: default what the run's checkpoint rule says.
+        from_scores: repeat from the scores kept in the run, without the network and the features.
+        settings: of the localization, in place of the run's.
+        proposals: file of a base locator's segments, for proposal-level methods; default the run's.
+        device: see `weaktal.train.loop.launch`.
+        max_memory: see `weaktal.train.feature_bank`.
+
+    Raises:
+        InputError: no run, no checkpoint, no scores; unusable data; features of another width.
+
+    Warns:
+        CoverageWarning: videos that are left out; scores that could not be kept in the run.
+    """
+    run = Run.open(run)
+    kept = run.folder / "scores" / f"{subset}.safetensors"
+    scores: list[SnippetScores] = []
+    if from_scores:
+        method, scores = _kept_scores(run, kept)
+    else:
+        method = run.method(checkpoint)
+    if settings:
+        method.config = validated(type(method.config), {**run.config.config, **settings})
+    if from_scores:
+        assert isinstance(method, SnippetMethod)
+        detections = method.localize(scores)
+    else:
+        data = data if data is not None else run.config.data.get("path")
+        if data is None:
+            raise InputError("no data set: name its description with --data")
+        dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+        bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=run.folder / "features")
+        if bank.dim != run.config.dim:
+            raise InputError(
+                "the features are of another width than the method's",
+                file=dataset.path,
+                found=bank.dim,
+                expected=run.config.dim,
+            )
+        method.to(launch(device).device)
+        if isinstance(method, SnippetMethod):
+            scores = score_videos(method, bank)
+            _keep(scores, kept, method, elsewhere=out is not None)
+            detections = method.localize(scores)
+        else:
+            segments = load_proposals(proposals or run.config.data.get("proposals"), dataset)
+            detections = detect_videos(method, bank, proposals=segments)
+    path = run.folder / "detections.json" if out is None else Path(out)
+    save_detections(detections, path)
+    return Localized(detections, path, tuple(scores))
+
+
+def _kept_scores(run: Run, path: Path) -> tuple[Method, list[SnippetScores]]:
+    method = run.build()
+    if not isinstance(method, SnippetMethod):
+        raise InputError(f"{method.name} has no snippet scores; localize without --from-scores")
+    if not path.exists():
+        raise InputError("no scores saved yet", file=path, hint="localize without --from-scores")
+    scores, classes = load_scores(path)
+    if classes != method.classes:
+        raise InputError("these scores are of other classes", file=path)
+    return method, scores
+
+
+def _keep(scores: list[SnippetScores], path: Path, method: Method, *, elsewhere: bool) -> None:
+    """Save scores in the run; one that cannot be written to is no hindrance if the output goes elsewhere."""
+    try:
+        save_scores(scores, path, method.classes)
+    except OSError as error:
+        if not elsewhere:
+            raise
+        warnings.warn(
+            f"{path}: the scores are not kept: {error.strerror or error}", CoverageWarning, stacklevel=3
+        )

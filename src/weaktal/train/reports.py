@@ -1,0 +1,258 @@
+"""Runs on a page: what `weaktal report` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from weaktal.core import Annotations, Detections, InputError, SnippetScores, did_you_mean, file_names
+from weaktal.dataset import Dataset
+from weaktal.evaluate import Protocol, evaluate, get_protocol
+from weaktal.evaluate.baseline import chance_detections
+from weaktal.features.extract.pictures import find_video, video_pictures
+from weaktal.formats import load_detections
+from weaktal.formats.scores import load_scores
+from weaktal.methods import find_method
+from weaktal.report import RunView, best_cut, run_view, write_report
+from weaktal.report.prediction import write_prediction_page
+from weaktal.train.predict import CLEAR, clearest
+from weaktal.train.run import Run
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        figures: static figures, for papers.
+        evaluated: whether there were instances to evaluate against; if not, the page shows what was found.
+    """
+
+    path: Path
+    figures: tuple[Path, ...] = ()
+    evaluated: bool = True
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Detections, snippet scores and facts of a run or of a detections file."""
+
+    detections: Detections
+    scores: Sequence[SnippetScores] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def report_runs(
+    runs: Run | PathLike | Sequence[Run | PathLike],
+    out: PathLike | None = None,
+    *,
+    data: Dataset | PathLike | None = None,
+    subset: str = "test",
+    protocol: str | None = None,
+    video_folder: PathLike | None = None,
+    most: int = 40,
+    chance: bool = True,
+    figures: PathLike | None = None,
+    format: Literal["png", "svg", "pdf"] = "png",
+) -> Reported:
+    """One HTML page of one run, or of several side by side: what was found, missed and invented.
+
+    Where the subset has no instances to evaluate against (weak labels only), the page shows what the first
+    run found, as `weaktal.predict` does.
+
+    Args:
+        runs: runs, their directories, or detections files.
+        out: the page; default ``report.html`` in the first run's directory.
+        data: a data set, or its description; default the one that the first run was trained on.
+        subset: role or name of the subset.
+        protocol: of the evaluation; default the data set's.
+        video_folder: of the videos, for pictures; default the data set's.
+        most: how many videos to draw.
+        chance: put the chance baseline in the table.
+        figures: folder for static figures.
+        format: of the figures.
+
+    Raises:
+        InputError: no data set, no detections yet, detections of other classes, an unknown subset.
+    """
+    asked = [runs] if isinstance(runs, Run | str | os.PathLike) else list(runs)
+    paths = [r.folder if isinstance(r, Run) else Path(r) for r in asked]
+    if not paths:
+        raise InputError("no run to report on")
+    data = data if data is not None else _described(paths)
+    dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+    annotations = dataset.subset(subset)
+    names = _short_names(paths)
+    found = [_load(path, annotations, subset) for path in paths]
+    folder = dataset.videos if video_folder is None else Path(video_folder)
+    page = _default_out(paths[0]) if out is None else Path(out)
+    drawn = list(annotations.videos)[: max(0, most)]
+    title = f"{dataset.name}: " + " and ".join(names)
+    facts = {"data": str(dataset.path)}
+    if not len(annotations.instance_table()):
+        if len(found) > 1:
+            raise InputError(
+                "there is nothing to evaluate against, and what several runs found is not drawn side by side",
+                file=dataset.path,
+                field=f"subset {subset}",
+                hint="report on one run",
+            )
+        _write_found(page, title, facts, annotations, found[0], drawn, _pictures(folder, drawn))
+        return Reported(page, evaluated=False)
+    rule = get_protocol(protocol or dataset.protocol)
+    views = [
+        run_view(name, f.detections, annotations, rule, facts=f.facts, scores=f.scores)
+        for name, f in zip(names, found, strict=True)
+    ]
+    table = annotations.instance_table()
+    write_report(
+        page,
+        annotations,
+        views,
+        title=title,
+        facts=facts
+        | {
+            "subset": f"{subset}, {len(annotations)} videos, {len(table)} instances, "
+            f"{len(annotations.classes)} classes",
+            "protocol": f"{rule.name} (version {rule.version})",
+        },
+        videos=drawn,
+        thumbnails=_pictures(folder, drawn),
+        baselines=_chance(annotations, rule) if chance else {},
+    )
+    written = () if figures is None else _figures(Path(figures), format, annotations, views, drawn)
+    return Reported(page, written)
+
+
+def _described(paths: Sequence[Path]) -> Path:
+    for path in paths:
+        if path.is_dir() and (found := Run.open(path).config.data.get("path")):
+            return Path(found)
+    raise InputError("no data set: name its description with --data")
+
+
+def _default_out(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / "report.html"
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, or as many parts as tell them apart."""
+    for depth in range(1, 8):
+        names = ["/".join((p.parent / p.stem if p.is_file() else p).parts[-depth:]) for p in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError("the same run is named twice", found=", ".join(map(str, paths)))
+
+
+def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
+    if not path.is_dir():
+        return _Found(_known(load_detections(path), annotations, path), facts={"detections file": str(path)})
+    config = Run.open(path).config
+    detections = path / "detections.json"
+    if not detections.exists():
+        raise InputError(
+            "this run has no detections yet",
+            file=path,
+            hint=f"first: weaktal localize {path} --subset {subset}",
+        )
+    scores = path / "scores" / f"{subset}.safetensors"
+    return _Found(
+        _known(load_detections(detections), annotations, detections),
+        load_scores(scores)[0] if scores.exists() else (),
+        {
+            "method": config.method,
+            "supervision": f"{find_method(config.method).supervision}-level",
+            "recipe": config.recipe or "defaults",
+            "seed": str(config.seed),
+            "checkpoint": "last" if config.training.choose == "last" else "best on the test set",
+        },
+    )
+
+
+def _known(found: Detections, annotations: Annotations, path: Path) -> Detections:
+    for name in found.classes:
+        if name not in annotations.classes:
+            raise InputError(
+                "unknown class", file=path, found=repr(name), hint=did_you_mean(name, annotations.classes)
+            )
+    return found.relabelled(annotations.classes)
+
+
+def _pictures(folder: Path | None, names: Sequence[str]) -> dict[str, list[str]]:
+    """Pictures of the videos that are there and can be read."""
+    out: dict[str, list[str]] = {}
+    for name in names if folder is not None else ():
+        assert folder is not None
+        try:
+            file = find_video(folder, name)
+            out[name] = [] if file is None else video_pictures(file)
+        except InputError:
+            out[name] = []
+    return out
+
+
+def _chance(annotations: Annotations, protocol: Protocol) -> dict[str, list[float]]:
+    result = evaluate(chance_detections(annotations), annotations, protocol)
+    return {"chance: uniformly placed proposals": result.mean_ap.tolist()}
+
+
+def _write_found(
+    page: Path,
+    title: str,
+    facts: Mapping[str, str],
+    annotations: Annotations,
+    found: _Found,
+    drawn: Sequence[str],
+    pictures: Mapping[str, list[str]],
+) -> None:
+    """The page of what was found where nobody knows what is there."""
+    scores = {s.video: s for s in found.scores}
+    durations = {name: _duration(annotations, found.detections, scores, name) for name in drawn}
+    classes = found.detections.classes
+    write_prediction_page(
+        page,
+        title=title,
+        facts={
+            **facts,
+            **found.facts,
+            "evaluation": "none, nobody annotated instances here",
+            "least score drawn": f"{CLEAR:g} of the best in each video",
+        },
+        detections=Detections.concatenate(
+            [Detections.empty(drawn, classes), *(clearest(found.detections, name) for name in drawn)], classes
+        ),
+        durations=durations,
+        scores=scores,
+        thumbnails=pictures,
+    )
+
+
+def _duration(
+    annotations: Annotations, detections: Detections, scores: Mapping[str, SnippetScores], name: str
+) -> float:
+    known = annotations.video(name).duration
+    if known:
+        return known
+    ends = [float(detections.of(name).end.max(initial=0.0))]
+    return max(ends + ([float(scores[name].axis.end)] if name in scores else [])) or 1.0
+
+
+def _figures(
+    folder: Path, format: str, annotations: Annotations, views: Sequence[RunView], drawn: Sequence[str]
+) -> tuple[Path, ...]:
+    from weaktal.report.figures import map_figure, save_figure, timeline_figure
+
+    files = file_names(drawn, f".{format}")
+    cuts = [best_cut(view, len(annotations.instance_table())) for view in views]
+    written = [folder / f"map.{format}"]
+    save_figure(map_figure(views), written[0])
+    for name in drawn:
+        written.append(folder / files[name])
+        save_figure(timeline_figure(annotations, name, views, cuts), written[-1])
+    return tuple(written)
