@@ -242,7 +242,7 @@ class PlainLAC(PlainLoop):
         drawn = []
         for b, v in enumerate(self.rows_of(batch.names)):
             group = batch.contrast_video == b
-            rows = batch.contrast_rows[group][batch.contrast_mask[group]] - batch.layout.offsets[b]
+            rows = batch.contrast_rows[group][batch.contrast_mask[group]] - batch.lengths[:b].sum()
             known = iter(rows.flatten().tolist())
             drawn.append((*self.sample(v, self.own(v)), self.pseudo[v], lambda _low, _high, k=known: next(k)))
         return drawn

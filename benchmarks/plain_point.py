@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE
 from weaktal.methods.lac import LACConfig
-from weaktal.methods.tspnet import TSPNetConfig, segment_bins
+from weaktal.methods.tspnet import TSPNetConfig
+from weaktal.nn.roi_align import segment_bins
 
 RATE = 25 / 16
 Draw = Callable[[int, int], int]  # an integer from [low, high)

@@ -2,16 +2,14 @@
 
     python benchmarks/point.py
 
-Ours against plain loops that follow the published procedures step by step, written for this benchmark, on the
-same input; both must give the same values. The best of a few runs, in CPU seconds; where ours has several
-threads (segment features, with --threads) in seconds on the clock.
+Ours against plain loops that follow the published procedures step by step, on the same input; both must give
+the same values. The best of a few runs, in CPU seconds, one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Callable
 
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from weaktal.localize.boundary_adaptation import adapt_boundaries
 from weaktal.localize.nms import soft_nms
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, search_sequences
-from weaktal.methods.tspnet import Proposals, segment_vectors, vector_blocks
+from weaktal.nn.roi_align import roi_align_naive, segment_parts
 
 BINS = 12
 
@@ -49,72 +47,34 @@ def report(what: str, ours: float, plain: float) -> None:
 # ------------------------------------------------------------------------------------- segment features
 
 
-def plain_vectors(x: NDArray[np.float32], segments: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pad, enlarge, align sample by sample, pool: one segment and one bin after the other."""
-    length = segments[:, 1] - segments[:, 0]
-    padding = math.ceil(0.25 * float(length.max())) + 1
-    zeros = np.zeros((padding, x.shape[1]), np.float32)
-    padded = np.concatenate([zeros, x, zeros])
-    last = len(padded) - 1
-    out = []
-    for start, end in segments:
-        quarter = (end - start) / np.float32(4)
-        low = start - quarter + np.float32(padding) - np.float32(0.5)
-        high = end + quarter + np.float32(padding) - np.float32(0.5)
-        size = max(high - low, np.float32(1)) / np.float32(BINS)
-        samples = math.ceil(size)
-        bins = []
-        for b in range(BINS):
-            total = np.zeros(x.shape[1], np.float32)
-            for g in range(samples):
-                y = low + np.float32(b) * size + np.float32(g + 0.5) * (size / np.float32(samples))
-                y = max(float(y), 0.0)
-                row = min(int(y), last)
-                fraction = min(y - row, 1.0) if row < last else 0.0
-                total += (1 - fraction) * padded[row] + fraction * padded[min(row + 1, last)]
-            bins.append(total / samples)
-        left, inside, right = (np.max(bins[a:b], axis=0) for a, b in ((0, 2), (2, 10), (10, 12)))
-        out.append(np.concatenate([inside - left, inside, inside - right]))
-    return np.stack(out)
-
-
-def features(count: int, snippets: int, dim: int, share: int, repeats: int, threads: list[int]) -> None:
+def features(count: int, snippets: int, dim: int, share: int, repeats: int) -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((snippets, dim)).astype(np.float32)
-    start = rng.uniform(0, snippets - 10, count)
-    end = np.minimum(start + rng.gamma(2.0, 8.0, count), snippets)
-    segments = np.stack([start, end], 1).astype(np.float32)
-    proposals = Proposals(np.zeros(count, np.int64), *segments.T, np.array([0, count]))
-    rows, zero = torch.from_numpy(x), torch.zeros(1, dtype=torch.int64)
-    every = np.arange(count)
+    x = torch.from_numpy(rng.standard_normal((snippets, dim)).astype(np.float32))
+    start = torch.from_numpy(rng.uniform(0, snippets - 10, count)).float()
+    end = (start + torch.from_numpy(rng.gamma(2.0, 8.0, count)).float()).clamp(max=snippets)
+    first = torch.zeros(count, dtype=torch.int64)
+    places = first, first + snippets, (end - start).max().expand(count), start, end
+    # one segment after the other takes every share-th; the time is scaled
+    some = [p[::share] for p in places]
 
     def ours() -> torch.Tensor:
-        return segment_vectors(rows, zero, zero + snippets, proposals, BINS, every)
+        return segment_parts(x, *places, BINS)
 
-    def blocks() -> None:
-        for _ in vector_blocks(rows, zero, zero + snippets, proposals, BINS, every):
-            pass
+    def plain() -> torch.Tensor:
+        a, n, longest, s, e = some
+        padding, quarter = torch.ceil(longest * 0.25) + 1, (e - s) / 4
+        low, high = s - quarter + padding - 0.5, e + quarter + padding - 0.5
+        bins = roi_align_naive(x, a, n, low, high, BINS, padding.long())
+        return torch.stack([bins[:, i:j].amax(1) for i, j in ((0, 2), (2, 10), (10, 12))], 1)
 
-    # the loops run on the longest and every share-th other segment; padding then is that of all
-    some = np.unique(np.concatenate([every[::share], [int((end - start).argmax())]]))
-    error = np.abs(ours().numpy()[some] - plain_vectors(x, segments[some])).max()
+    error = (ours()[::share] - plain()).abs().max()
     assert error < 1e-3, error
-    # in turn, since a machine that others use is not always equally fast
-    runs: dict[tuple[str, int], Callable[[], object]] = {
-        ("plain loops", 1): lambda: plain_vectors(x, segments[some])
-    }
-    for n in threads:
-        runs[f"{n} thread{'s' * (n > 1)}, block by block as in localization", n] = blocks
-        runs[f"{n} thread{'s' * (n > 1)}, as one table", n] = ours
-    seconds = dict.fromkeys(runs, math.inf)
-    for _ in range(repeats):
-        for key, run in runs.items():
-            torch.set_num_threads(key[1])
-            seconds[key] = min(seconds[key], best(run, 3))
-    torch.set_num_threads(1)
-    plain = seconds.pop(("plain loops", 1)) * count / len(some)
-    for (how, _), ours_seconds in seconds.items():
-        report(f"features of {count} proposals, width {dim}, {how}", ours_seconds, plain)
+    seconds = [[], []]
+    for _ in range(repeats):  # in turn, since a machine that others use is not always equally fast
+        for kept, run in zip(seconds, (ours, plain), strict=True):
+            kept.append(best(run, 3))
+    scale = count / len(some[0])
+    report(f"features of {count} proposals, width {dim}", min(seconds[0]), scale * min(seconds[1]))
 
 
 # ------------------------------------------------------------------------- adaptation and suppression
@@ -257,11 +217,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 2048])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
     args = parser.parse_args()
     torch.set_num_threads(1)
     for dim in args.dims:
-        features(3000, 400, dim, 30, args.repeats, args.threads)
+        features(3000, 400, dim, 30, args.repeats)
     for classes in (1, 2):
         suppression(300, 400, classes, args.repeats)
     search(220, 400, 8, args.repeats)

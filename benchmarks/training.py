@@ -168,7 +168,7 @@ def prepare(method: Method, data: TrainingData, phase: Phase) -> float:
         method.search(data)
         spread(begin, phase.period)
     elif isinstance(method, TSPNet):
-        method.prepared(data).table  # noqa: B018 (made at the first access)
+        method.prepared(data).parts.table  # noqa: B018 (made at the first access)
         spread(begin, method.config.steps)
         begin = clock()
         method.update(data)

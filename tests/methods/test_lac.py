@@ -16,13 +16,12 @@ from weaktal.methods.lac import (
     LAC,
     LACBatch,
     LACConfig,
-    seeds,
     segment_contrast,
     three_snippets,
-    video_scores,
 )
 from weaktal.methods.protocol import TrainingData
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.clicks import seeds
+from weaktal.nn.pooling import packed_video_scores, row_table, video_of_rows
 
 CLASSES = ("jump", "run", "throw")
 DIM = 6
@@ -50,7 +49,7 @@ def method(**config: object) -> LAC:
 
 
 def losses_of(lac: LAC, batch: LACBatch) -> dict[str, torch.Tensor]:
-    return lac.losses(lac(batch.rows, batch.layout.lengths), batch)
+    return lac.losses(lac(batch.rows, batch.sizes), batch)
 
 
 def plain_seeds(
@@ -93,9 +92,12 @@ def test_seeds_follow_the_rules_snippet_by_snippet(data: st.DataObject) -> None:
     levels = np.array([0.02, 0.1, 0.3, 0.8, 0.95, 0.99], np.float32)
     background = rng.choice(levels, sum(lengths))
     points = (rng.random((sum(lengths), 3)) < 0.06).astype(np.float32)
-    layout = Ragged(lengths, torch.device("cpu"))
-    action, is_background = seeds(torch.from_numpy(background), torch.from_numpy(points), layout, 0.1, 0.95)
-    for n, low in zip(lengths, layout.offsets.tolist(), strict=False):
+    clicks = torch.from_numpy(points)
+    video = video_of_rows(lengths, clicks)
+    action, is_background = seeds(
+        torch.from_numpy(background), clicks, video, torch.tensor(lengths), 0.1, 0.95
+    )
+    for n, low in zip(lengths, np.cumsum([0, *lengths]), strict=False):
         rows = slice(low, low + n)
         expected = plain_seeds(background[rows], points[rows], np.float32(0.1), np.float32(0.95))
         np.testing.assert_array_equal(action[rows], expected[0])
@@ -103,12 +105,17 @@ def test_seeds_follow_the_rules_snippet_by_snippet(data: st.DataObject) -> None:
 
 
 def test_a_video_score_is_the_mean_of_the_best_eighth_and_never_empty() -> None:
-    scores, layout = torch.rand(23, 4), Ragged([20, 3], torch.device("cpu"))
-    top = video_scores(scores, layout, 8)
+    scores, lengths = torch.rand(23, 3), torch.tensor([20, 3])
+
+    def video_scores(labels: torch.Tensor) -> torch.Tensor:
+        video = video_of_rows(lengths.tolist(), scores)
+        return packed_video_scores(scores, video, lengths, row_table(lengths), labels.nonzero(), 8)
+
+    top = video_scores(torch.ones(2, 3))
     torch.testing.assert_close(top[0], scores[:20, :3].topk(2, dim=0).values.mean(0))
     torch.testing.assert_close(top[1], scores[20:, :3].amax(0))
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 0]])
-    both = video_scores(scores, layout, 8, labels)
+    both = video_scores(labels)
     torch.testing.assert_close(both[0, 0], top[0, 0])
     torch.testing.assert_close(both[0, 1:], scores[:20, 1:3].mean(0))
     torch.testing.assert_close(both[1, 0], scores[20:, 0].mean())
@@ -118,12 +125,11 @@ def test_segment_contrast_is_that_of_localization() -> None:
     rng = np.random.default_rng(0)
     lengths = np.array([30, 12])
     fused = rng.random((42, 4)).astype(np.float32)
-    layout = Ragged(lengths.tolist(), torch.device("cpu"))
     rows = [(v, c, a, b) for v in (0, 1) for c in (0, 2) for a in (0, 3, 7) for b in (8, 11, lengths[v])]
     segment = torch.tensor(rows)
     for action in (True, False):
         flags = torch.full((len(rows),), action)
-        ours = segment_contrast(torch.from_numpy(fused), segment, flags, 0.25, layout)
+        ours = segment_contrast(torch.from_numpy(fused), segment, flags, 0.25, torch.from_numpy(lengths))
         for value, (v, c, a, b) in zip(ours.tolist(), rows, strict=True):
             curve = fused[30 * v :][: lengths[v], c]
             zero = np.zeros(1, np.int64)
@@ -166,7 +172,7 @@ def test_clicks_are_rounded_down_to_snippets_and_stay_inside() -> None:
     seconds = np.array([0.0, 0.639, 0.64, 3.1999, 99.0])
     weak = WeakLabels(CLASSES, (WeakVideo("v0", (1,), Points(seconds, np.ones(5, np.int64))),))
     data = TrainingData(data.bank, weak)
-    points = method().points_of(data, np.array([0]))
+    points = data.clicks(np.array([0]))
     assert points[:, 1].tolist() == [1, 1, 0, 0, 1]
 
 
@@ -207,7 +213,7 @@ def test_the_feature_contrast_of_all_classes_is_their_mean() -> None:
         lac = method(batch_size=1, feature_classes=which)
         lac.search(data)
         batch = lac.draw(0, 0, data)
-        groups[which] = len(batch.contrast_rows)
+        groups[which] = len(batch.contrast_video)
         assert losses_of(lac, batch)["feature"].isfinite().all()
     assert groups == {"last": 1, "mean": 2}
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.methods import tiny
 from weaktal.core import InputError, SnippetScores, TimeAxis
@@ -20,7 +20,6 @@ from weaktal.localize.nms import soft_nms
 from weaktal.methods import stcl_net
 from weaktal.methods.protocol import TrainingData, whole_videos
 from weaktal.methods.stcl_net import STCLNet, STCLNetConfig
-from weaktal.nn import temporal_conv
 from weaktal.nn.dropout import Dropout, dropout_mask
 from weaktal.train import fit
 from weaktal.train.config import recipes, resolve_config
@@ -437,30 +436,7 @@ def test_recipes_are_the_published_schedules() -> None:
     assert (activitynet.snippets, activitynet.intra_layer, activitynet.exemplar_videos) == (60, 1, 5)
 
 
-# dropout and convolution
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 8, 9, 30])
-@pytest.mark.parametrize("wide", [True, False])
-def test_our_convolution_equals_the_usual_one(kernel: int, length: int, wide: bool, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(temporal_conv, "WIDE", 0 if wide else 10**6)
-    ours, usual = temporal_conv.Conv1d(5, 7, kernel).double(), nn.Conv1d(5, 7, kernel, padding=kernel // 2)
-    usual.double().load_state_dict(ours.state_dict())
-    x = random(2, length, 5, dtype=torch.float64)
-    found = []
-    for call in (ours, lambda x: usual(x.transpose(1, 2)).transpose(1, 2)):
-        given = x.clone().requires_grad_()
-        out = call(given)
-        (out * random(*out.shape, seed=1, dtype=torch.float64)).sum().backward()
-        found.append((out, given.grad))
-    torch.testing.assert_close(found[0], found[1])
-    for a, b in zip(ours.parameters(), usual.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
-    with torch.no_grad():
-        torch.testing.assert_close(ours(x), found[1][0])
-    single = ours.float()(x.float())
-    torch.testing.assert_close(single, found[1][0].float(), rtol=1e-5, atol=1e-5)
+# dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.7])

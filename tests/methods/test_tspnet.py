@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from tests.methods import tiny
 from tests.methods.test_lac import CLASSES, DIM, training_data
 from weaktal.core import Detections, InputError, Points, TimeAxis, WeakLabels, WeakVideo
+from weaktal.methods.proposals import Proposals
 from weaktal.methods.protocol import ProposalBatch, TrainingData
-from weaktal.methods.tspnet import (
-    Proposals,
-    TSPNet,
-    TSPNetConfig,
-    segment_bins,
-    segment_labels,
-    vector_blocks,
-)
+from weaktal.methods.tspnet import TSPNet, TSPNetConfig, segment_labels
 from weaktal.train.inference import detect_videos
 
 RATE = 25 / 16
@@ -124,42 +118,22 @@ def test_what_training_carries_comes_back() -> None:
     assert again.labels(data).center[0] == pytest.approx(0.5)
 
 
-def test_vectors_are_the_same_computed_once_or_anew() -> None:
+def test_segments_look_the_same_computed_once_or_anew() -> None:
     data = with_proposals(training_data([20, 33, 7, 50]))
+    assert data.proposals is not None
+    twice = np.repeat(np.arange(len(data.proposals)), 2)  # equal segments share a row
+    data = replace(data, proposals=data.proposals[twice])
     kept, anew = method(), method(cache_gib=0.0)
-    assert anew.prepared(data).table is None
+    assert anew.prepared(data).parts.table is None
+    table = kept.prepared(data).parts.table
+    assert table is not None
+    assert len(table) == len(twice) // 2
     a, b = kept.draw(0, 3, data), anew.draw(0, 3, data)
     assert a.names == b.names
-    torch.testing.assert_close(a.vectors, b.vectors)
+    torch.testing.assert_close(a.parts, b.parts)
     kept.update(data)
     anew.update(data)
     np.testing.assert_array_equal(kept.salient_times(data), anew.salient_times(data))
-
-
-@pytest.mark.parametrize("roi_size", [6, 12, 13])
-def test_blocks_of_vectors_hold_every_segment_once(roi_size: int) -> None:
-    rng = np.random.default_rng(0)
-    length, counts = torch.tensor([40, 3, 90]), [300, 20, 700]  # more than go into a block
-    first = length.cumsum(0) - length
-    video = np.repeat(np.arange(3), counts)
-    start = rng.uniform(-5, 80, len(video)).astype(np.float32)
-    end = start + rng.gamma(1.5, 8, len(video)).astype(np.float32)
-    proposals = Proposals(video, start, end, np.cumsum([0, *counts]))
-    features = torch.randn(int(length.sum()), 5)
-    rows = rng.permutation(len(video))[:900]
-
-    blocks = list(vector_blocks(features, first, length, proposals, roi_size, rows))
-    assert len(blocks) > 1
-    places, found = (torch.cat(x) for x in zip(*blocks, strict=True))
-    places = places.numpy()
-    assert sorted(places) == list(range(len(rows)))
-    longest = np.array([(end - start)[video == v].max() for v in range(3)])
-    of = [torch.from_numpy(x[rows[places]]) for x in (video, longest[video], start, end)]
-    bins = segment_bins(features, first[of[0]], length[of[0]], *of[1:], roi_size)
-    side = roi_size // 6
-    parts = bins[:, :side], bins[:, side : 5 * side], bins[:, 5 * side :]
-    left, inside, right = (x.amax(dim=1) for x in parts)
-    torch.testing.assert_close(found, torch.cat([inside - left, inside, inside - right], dim=1))
 
 
 def test_no_more_than_the_allowed_segments_and_their_own_labels() -> None:
@@ -168,12 +142,12 @@ def test_no_more_than_the_allowed_segments_and_their_own_labels() -> None:
     batch = tspnet.draw(0, 0, data)
     assert torch.bincount(batch.video).tolist() == [2, 2, 2, 2]
     known = {
-        tuple(v.tolist()): (c.item(), tuple(p.tolist()))
-        for v, c, p in zip(everything.vectors, everything.center_label, everything.point_label, strict=True)
+        tuple(v.flatten().tolist()): (c.item(), tuple(p.tolist()))
+        for v, c, p in zip(everything.parts, everything.center_label, everything.point_label, strict=True)
     }
-    for v, c, p in zip(batch.vectors, batch.center_label, batch.point_label, strict=True):
-        assert known[tuple(v.tolist())] == (c.item(), tuple(p.tolist()))
-    drawn = {tuple(tspnet.draw(0, s, data).vectors[:, 0].tolist()) for s in range(5)}
+    for v, c, p in zip(batch.parts, batch.center_label, batch.point_label, strict=True):
+        assert known[tuple(v.flatten().tolist())] == (c.item(), tuple(p.tolist()))
+    drawn = {tuple(tspnet.draw(0, s, data).parts[:, 1, 0].tolist()) for s in range(5)}
     assert len(drawn) == 5
 
 
@@ -250,8 +224,8 @@ def test_official_weights_load_by_name_and_wrong_ones_are_told_apart() -> None:
     source = method()
     state = {f"module.{k}": v for k, v in source.state_dict().items()}
     loaded = TSPNet.from_published(state, classes=CLASSES)
-    vectors = torch.rand(4, 3 * DIM)
-    for a, b in zip(loaded.eval()(vectors), source.eval()(vectors), strict=True):
+    parts = torch.rand(4, 3, DIM)
+    for a, b in zip(loaded.eval()(parts), source.eval()(parts), strict=True):
         torch.testing.assert_close(a, b)
     name = "prop_backbone.prop_attention.2.bias"
     state = dict(source.state_dict())

@@ -284,39 +284,47 @@ def real_thumos14(z: Golden, path: Path) -> None:
     seconds = load_annotations(DATA / "gt.json").subset(split)
     found = load_detections(DATA / f"proposals/detection_result_base_{split}.json")
     tiou = tuple(np.linspace(0.1, 0.7, 7).tolist())
+    held = {key.split("/")[0] for key in z}  # a file of another split has not been measured in every way
 
-    p1 = evaluate(found, seconds, replace(PROTOCOLS["activitynet"], ties="last"), tiou=tiou)
-    close(aligned(p1, classes), z["p1/ap_stable"])
-    assert (p1.instances, p1.detections) == (z["p1/n_gt"], z["p1/n_pred"])
-    published = evaluate(found, seconds, "activitynet", tiou=tiou)
-    # equal overlaps depend on the processor in the published tool: exact where it has AVX2 or AVX-512
-    np.testing.assert_allclose(published.mean_ap, z["p1/mAP"], rtol=0, atol=2e-4)
-    arange = evaluate(found, seconds, PROTOCOLS["activitynet"].published())
-    assert arange.tiou == ARANGE_TIOU
-    np.testing.assert_allclose(arange.mean_ap, z["p1_arange/mAP"], rtol=0, atol=2e-4)
+    if "p1" in held:
+        p1 = evaluate(found, seconds, replace(PROTOCOLS["activitynet"], ties="last"), tiou=tiou)
+        close(aligned(p1, classes), z["p1/ap_stable"])
+        assert (p1.instances, p1.detections) == (z["p1/n_gt"], z["p1/n_pred"])
+        published = evaluate(found, seconds, "activitynet", tiou=tiou)
+        # equal overlaps depend on the processor in the published tool: exact where it has AVX2 or AVX-512
+        np.testing.assert_allclose(published.mean_ap, z["p1/mAP"], rtol=0, atol=2e-4)
+    if "p1_arange" in held:
+        arange = evaluate(found, seconds, PROTOCOLS["activitynet"].published())
+        assert arange.tiou == ARANGE_TIOU
+        np.testing.assert_allclose(arange.mean_ap, z["p1_arange/mAP"], rtol=0, atol=2e-4)
 
-    p2 = evaluate(found, wtalc, "wtalc", tiou=tiou, ignore=False)
-    close(aligned(p2, classes), z["p2_stable/ap"])
-    close(p2.mean_ap, z["p2_stable/mAP"])
-    assert (p2.instances, p2.detections) == (z["p2_stable/n_gt"], z["p2_stable/n_pred"])
-    filtered = evaluate(found, wtalc, "wtalc", tiou=tiou)
-    assert (filtered.instances, filtered.detections) == (z["p2_ambiguous/n_gt"], z["p2_ambiguous/n_pred"])
-    np.testing.assert_allclose(filtered.mean_ap, z["p2_ambiguous/mAP"], rtol=0, atol=5e-4)
+    if "p2_stable" in held:
+        p2 = evaluate(found, wtalc, "wtalc", tiou=tiou, ignore=False)
+        close(aligned(p2, classes), z["p2_stable/ap"])
+        close(p2.mean_ap, z["p2_stable/mAP"])
+        assert (p2.instances, p2.detections) == (z["p2_stable/n_gt"], z["p2_stable/n_pred"])
+    if "p2_ambiguous" in held:
+        filtered = evaluate(found, wtalc, "wtalc", tiou=tiou)
+        assert (filtered.instances, filtered.detections) == (z["p2_ambiguous/n_gt"], z["p2_ambiguous/n_pred"])
+        np.testing.assert_allclose(filtered.mean_ap, z["p2_ambiguous/mAP"], rtol=0, atol=5e-4)
+    if "p2_unrounded_ambiguous" in held:  # TSPNet's
+        raw = evaluate(found, wtalc, "wtalc-raw", tiou=tiou)
+        assert raw.instances == z["p2_unrounded_ambiguous/n_gt"]
+        np.testing.assert_allclose(raw.mean_ap, z["p2_unrounded_ambiguous/mAP"], rtol=0, atol=2e-4)
 
-    raw = evaluate(found, wtalc, "wtalc-raw", tiou=tiou)
-    assert raw.instances == z["p2_unrounded_ambiguous/n_gt"]
-    np.testing.assert_allclose(raw.mean_ap, z["p2_unrounded_ambiguous/mAP"], rtol=0, atol=2e-4)
+    for key in (k for k in z if k.startswith("p3_ambiguous/ap_at_")):
+        some = tuple(map(float, key.removeprefix("p3_ambiguous/ap_at_").split("_")))
+        grid = evaluate(found, wtalc, "integer-grid", tiou=some)
+        assert grid.detections == z["p3_ambiguous/n_pred"]
+        close(aligned(grid, classes), z[key])
 
-    grid = evaluate(found, wtalc, "integer-grid", tiou=(0.1, 0.3, 0.5))
-    assert grid.detections == z["p3_ambiguous/n_pred"]
-    close(aligned(grid, classes), z["p3_ambiguous/ap_at_0.1_0.3_0.5"])
-
-    known = found[np.isin(found.video, [i for i, n in enumerate(found.names) if n in seconds.videos])]
-    recall = average_recall(known, seconds, max_average=100)
-    close(recall.recall, z["ar100/recall"])
-    close(recall.average_recall, z["ar100/avg_recall"])
-    close(recall.proposals_per_video, z["ar100/proposals_per_video"])
-    close(recall.auc, z["ar100/auc"])
+    if "ar100" in held:
+        known = found[np.isin(found.video, [i for i, n in enumerate(found.names) if n in seconds.videos])]
+        recall = average_recall(known, seconds, max_average=100)
+        close(recall.recall, z["ar100/recall"])
+        close(recall.average_recall, z["ar100/avg_recall"])
+        close(recall.proposals_per_video, z["ar100/proposals_per_video"])
+        close(recall.auc, z["ar100/auc"])
 
 
 def real_annotations(z: Golden, path: Path) -> None:
@@ -334,6 +342,8 @@ def real_annotations(z: Golden, path: Path) -> None:
         ("wtalc", True, "filtered/{}_stable"),
         ("wtalc-raw", True, "filtered_unrounded/{}"),
     ):
+        if key.format("mAP") not in z:
+            continue
         protocol = PROTOCOLS[name].published()
         truth = Segments(
             video, protocol.truth_times(table.start), protocol.truth_times(table.end), table.label

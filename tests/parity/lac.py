@@ -16,14 +16,14 @@ from weaktal.core import Points, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import uniform_rows
 from weaktal.localize.curves import upsample
-from weaktal.localize.sequence_search import alternating_segments
-from weaktal.methods.lac import LAC, LACBatch, LACConfig, seeds, video_scores
+from weaktal.localize.sequence_search import alternating_segments, search_pairs
+from weaktal.methods.lac import LAC, LACBatch, LACConfig
 from weaktal.methods.protocol import Batch, TrainingData
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.clicks import seeds
+from weaktal.nn.pooling import packed_video_scores, row_table, video_of_rows
 
 Golden = dict[str, np.ndarray]
 RATE = 25 / 16
-CPU = torch.device("cpu")
 
 
 def _weights(data: Golden, prefix: str = "w/") -> dict[str, Any]:
@@ -49,14 +49,19 @@ def check_forward(data: Golden, path: Path) -> None:
     method = LAC.from_published(_weights(data), topk=int(data["r_act"])).eval()
     for case in _cases(data):
         batch = _batch(data[f"{case}/x"], data[f"{case}/label"])
-        layout = Ragged(batch.lengths.tolist(), CPU)
-        out = method(batch.features.flatten(0, 1), layout.lengths)
+        rows, lengths = batch.features.flatten(0, 1), batch.lengths
+        out = method(rows, lengths.tolist())
         close(out.fused, data[f"{case}/cas_fuse"].reshape(out.fused.shape))
         close(out.features, data[f"{case}/feat"].reshape(out.features.shape))
-        k = method.config.topk
-        close(video_scores(out.scores, layout, k), data[f"{case}/vid_score"])
-        with_labels = video_scores(out.scores, layout, k, batch.labels)
-        close(with_labels, data[f"{case}/vid_score_with_label"])
+        video = video_of_rows(lengths.tolist(), rows)
+        for labels, name in (
+            (torch.ones_like(batch.labels), "vid_score"),
+            (batch.labels, "vid_score_with_label"),
+        ):
+            scores = packed_video_scores(
+                out.scores[:, :-1], video, lengths, row_table(lengths), labels.nonzero(), method.config.topk
+            )
+            close(scores, data[f"{case}/{name}"])
 
 
 def _small(classes: int, **config: Any) -> LAC:
@@ -68,14 +73,15 @@ def check_search(data: Golden, path: Path) -> None:
         fused = torch.from_numpy(data[f"{case}/cas_fuse"])
         points = torch.from_numpy(data[f"{case}/point"])
         length, classes = points.shape
-        layout = Ragged([length], CPU)
-        action, background = seeds(fused[:, -1], points, layout, 0.1, 0.95)
+        video, lengths = torch.zeros(length, dtype=torch.int64), torch.tensor([length])
+        action, background = seeds(fused[:, -1], points, video, lengths, 0.1, 0.95)
         np.testing.assert_array_equal(action, data[f"{case}/act_seed"])
         np.testing.assert_array_equal(background, data[f"{case}/bkg_seed"] > 0)
         for budget in sorted(int(k.split("_")[-1]) for k in data if k.startswith(f"{case}/pseudo_")):
-            method = _small(classes, budget=budget)
-            pairs, scores, marks = method.search_input(fused, points, layout, torch.ones(1, classes))
-            segments, best = method.search_pairs(scores, marks)
+            pairs, scores, marks = _small(classes).search_input(
+                fused, points, np.array([length]), torch.ones(1, classes)
+            )
+            segments, best = search_pairs(scores, marks, budget=budget)
             pseudo = np.zeros((length, classes), np.float32)
             for pair, start, end in zip(segments.pair, segments.start, segments.end, strict=True):
                 pseudo[start:end, pairs[pair, 1]] = segments.action[
@@ -204,7 +210,7 @@ def check_train_run(data: Golden, path: Path) -> None:
         _weights(data), dropout=0.0, lr=lr, weight_decay=weight_decay, search_every=every
     ).train()
     for i in range(len(names)):
-        clicked = method.points_of(training, np.array([i])).nonzero().tolist()
+        clicked = training.clicks(np.array([i])).nonzero().tolist()
         assert sorted(map(tuple, clicked)) == sorted({tuple(p) for p in data[f"v{i}/points"].tolist()})
 
     optimizer = method.optimizer(0)
@@ -221,7 +227,7 @@ def check_train_run(data: Golden, path: Path) -> None:
             chosen = np.nonzero((pairs[:, 0] >= low) & (pairs[:, 0] < low + batch_size))[0]
             segments, pairs = segments.of(chosen), pairs[chosen] - np.array([low, 0])
         with_segments = method.batch_of(training, video, segments, pairs, _Recorded(samples))  # type: ignore[arg-type]
-        per_video = method.losses(method(with_segments.rows, with_segments.layout.lengths), with_segments)
+        per_video = method.losses(method(with_segments.rows, with_segments.sizes), with_segments)
         for name, ours in _LOSSES.items():
             visits = data["loss_per_video"][step * batch_size : (step + 1) * batch_size]
             close(per_video[ours], visits[:, loss_names.index(name)], 1e-4)

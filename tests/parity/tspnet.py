@@ -20,16 +20,10 @@ from weaktal.features.bank import FeatureBank
 from weaktal.formats import load_ignored
 from weaktal.localize.boundary_adaptation import adapt_boundaries
 from weaktal.localize.nms import nms, soft_nms
+from weaktal.methods.proposals import Proposals
 from weaktal.methods.protocol import TrainingData
-from weaktal.methods.tspnet import (
-    Proposals,
-    TSPNet,
-    TSPNetBatch,
-    TSPNetConfig,
-    segment_bins,
-    segment_vectors,
-    vote,
-)
+from weaktal.methods.tspnet import TSPNet, TSPNetBatch, TSPNetConfig, vote
+from weaktal.nn.roi_align import contrast, segment_bins
 
 Golden = dict[str, np.ndarray]
 RATE = 25 / 16
@@ -47,12 +41,10 @@ def _proposals(segments: NDArray[Any]) -> Proposals:
     return Proposals(np.zeros(len(start), np.int64), start, end, np.array([0, len(start)]))
 
 
-def _vectors(x: NDArray[np.float32], segments: NDArray[Any], roi_size: int) -> torch.Tensor:
+def _parts(x: NDArray[np.float32], segments: NDArray[Any], roi_size: int) -> torch.Tensor:
     lengths = torch.tensor([len(x)])
     rows = np.arange(len(segments))
-    return segment_vectors(
-        torch.from_numpy(x), torch.zeros_like(lengths), lengths, _proposals(segments), roi_size, rows
-    )
+    return _proposals(segments).parts(torch.from_numpy(x), torch.zeros_like(lengths), lengths, roi_size, rows)
 
 
 def check_forward(data: Golden, path: Path) -> None:
@@ -66,29 +58,29 @@ def check_forward(data: Golden, path: Path) -> None:
         close(bins, data[f"{case}/roi_feat"][0])
         assert data[f"{case}/prop_mask"].all()
         method = _method(data, roi_size=roi_size).eval()
-        vectors = _vectors(x, segments, roi_size)
-        out = method(vectors)
+        parts = _parts(x, segments, roi_size)
+        out = method(parts)
         close(out.classes, data[f"{case}/cas"][0].T)
         close(out.attention, data[f"{case}/attn"][0, 0])
         close(out.center, data[f"{case}/center"][0, 0])
-        close(method.prop_backbone.prop_fusion(vectors), data[f"{case}/fused"][0].T)
+        close(method.prop_backbone.prop_fusion(contrast(parts)), data[f"{case}/fused"][0].T)
 
 
 def check_losses(data: Golden, path: Path) -> None:
     method = _method(data, dropout=0.0).train()
     x, segments = data["x"][0], data["proposals"][0]
-    vectors = _vectors(x, segments, method.config.roi_size)
-    out = method(vectors)
+    parts = _parts(x, segments, method.config.roi_size)
+    out = method(parts)
     close(out.classes, data["cas"][0].T)
     close(out.attention, data["attn"][0, 0])
     close(out.center, data["center"][0, 0])
     batch = TSPNetBatch(
-        vectors.new_empty(1, 0, x.shape[1]),
+        parts.new_empty(1, 0, x.shape[1]),
         torch.zeros(1, dtype=torch.int64),
         torch.from_numpy(data["point_label"][0].max(0, keepdims=True)),
         ("video",),
         (TimeAxis.uniform(len(x), RATE),),
-        vectors=vectors,
+        parts=parts,
         video=torch.zeros(len(segments), dtype=torch.int64),
         point_label=torch.from_numpy(data["point_label"][0]),
         center_label=torch.from_numpy(data["center_label"][0]),

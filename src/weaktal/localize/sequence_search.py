@@ -6,7 +6,9 @@ contrast. Many (video, class) pairs advance together, each to its next open deci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,27 @@ def alternating_segments(labels: NDArray[np.int8], lengths: IntArray) -> Segment
     last = np.append(pair[1:] != pair[:-1], True)[: len(pair)]
     end = np.where(last, lengths[pair], np.append(start[1:], 0)[: len(start)])
     return Segments(pair, start, end, labels[pair, start] == ACTION)
+
+
+def search_pairs(
+    scores: Sequence[Float32Array], marks: Sequence[NDArray[np.int8]], **options: Any
+) -> tuple[Segments, Float32Array]:
+    """`search_sequences` for curves of unequal length.
+
+    Args:
+        scores, marks: of each of P (video, class) pairs, (T,).
+        options: of `search_sequences`.
+
+    Returns:
+        The best segments of each pair, and their scores (P,).
+    """
+    lengths = np.array([len(s) for s in scores], np.int64)
+    shape = (len(scores), int(lengths.max(initial=1)))
+    score, mark = np.zeros(shape, np.float32), np.full(shape, FREE, np.int8)
+    for i, n in enumerate(lengths):
+        score[i, :n], mark[i, :n] = scores[i], marks[i]
+    labels, best = search_sequences(score, mark, lengths, **options)
+    return alternating_segments(labels, lengths), best
 
 
 def search_sequences(

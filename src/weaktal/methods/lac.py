@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -21,21 +20,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores
-from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms
-from weaktal.localize.sequence_search import (
-    ACTION,
-    BACKGROUND,
-    FREE,
-    Segments,
-    alternating_segments,
-    search_sequences,
-)
+from weaktal.localize.run_proposals import class_groups, run_proposals
+from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, Segments, search_pairs
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import dropout
 from weaktal.nn.parallel import by_videos
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.pooling import (
+    mean_per_video,
+    packed_video_scores,
+    row_table,
+    video_of_rows,
+)
 from weaktal.nn.temporal_conv import convolve_rows
 
 IntArray = NDArray[np.int64]
@@ -136,106 +134,10 @@ class Classifier(nn.Module):
 
     def forward(self, rows: Tensor, lengths: Sequence[int]) -> Output:
         """`rows` (N, D) of videos with these lengths."""
-        weight, bias = self.conv_1.parameters()
-        features = convolve_rows(rows, lengths, weight, bias).relu()
-        (out,) = self.classifier.parameters()
-        logits = F.linear(dropout(features, self.dropout, self.training), out[..., 0])
+        features = convolve_rows(rows, video_of_rows(lengths, rows), *self.conv_1.parameters()).relu()
+        (weight,) = self.classifier.parameters()
+        logits = F.linear(dropout(features, self.dropout, self.training), weight[..., 0])
         return Output(logits.sigmoid(), features)
-
-
-def video_scores(scores: Tensor, layout: Ragged, topk: int, labels: Tensor | None = None) -> Tensor:
-    """Video-level class scores from un-fused snippet scores.
-
-    Args:
-        scores: (N, C + 1); the last column is left out.
-        layout: of the N rows, B videos.
-        topk: the mean of the length / `topk` (at least one) largest.
-        labels: (B, C); with them, classes that do not occur get the mean over all snippets instead.
-
-    Returns:
-        (B, C).
-    """
-    actions = scores[:, :-1]
-    wanted = torch.ones_like(actions[: len(layout)]) if labels is None else labels
-    video, cls = wanted.nonzero(as_tuple=True)
-    # the snippets of each wanted pair of video and class in a row
-    place = torch.arange(max(layout.lengths), device=scores.device)
-    size = layout.sizes[video]
-    inside = place < size[:, None]
-    row = (layout.offsets.to(scores.device)[video][:, None] + place).clamp(max=layout.total - 1)
-    curve = actions[row, cls[:, None]].masked_fill(~inside, -torch.inf)
-    k = (size // topk).clamp(min=1)
-    best = curve.topk(max(1, max(layout.lengths) // topk), dim=1).values
-    use = torch.arange(best.shape[1], device=scores.device) < k[:, None]
-    top = best.masked_fill(~use, 0).sum(1) / k
-    if labels is None:
-        return top.view(wanted.shape)
-    return layout.means(actions).index_put((video, cls), top)
-
-
-# ------------------------------------------------------------------------------------------------ seeds
-
-
-def seeds(
-    background: Tensor,
-    points: Tensor,
-    layout: Ragged,
-    action_threshold: float,
-    background_threshold: float,
-) -> tuple[Tensor, Tensor]:
-    """Snippets that are surely action or background, grown from the clicks.
-
-    Between neighbouring clicks everything between the first and the last confident background snippet is
-    background, or else the most confident one; before the first click and after the last one everything
-    beyond the nearest confident one. Action grows from each click to both sides while the background score is
-    low.
-
-    Args:
-        background: (N,) background scores, detached.
-        points: (N, C) 0 or 1.
-        layout: of the N rows.
-
-    Returns:
-        action: (N, C) 0 or 1, rows of the clicks copied to their surroundings.
-        is_background: (N,) bool. A video without clicks has no seeds.
-    """
-    video, rows = layout.video, len(background)
-    begin = layout.offsets[:-1].to(background.device)[video]
-    end = begin + layout.sizes[video]
-    place = torch.arange(rows, device=background.device)
-    clicked = points.amax(-1) > 0
-    so_far = F.pad(clicked.long().cumsum(0), (1, 0))
-    first_gap, last_gap = so_far[begin], so_far[end]
-    # gap g lies after g clicks, those of the videos before included; each video begins with one of its own
-    clicks = so_far[1:]
-    gap = clicks + video
-    open_ = ~clicked & (last_gap > first_gap)
-    sure = open_ & (background >= background_threshold)
-
-    def reduced(value: Tensor, where: Tensor, how: str, empty: float) -> Tensor:
-        """Per gap the reduction of `value` over `where`, brought back to every snippet."""
-        table = value.new_full((rows + len(layout),), empty)
-        return table.scatter_reduce(0, gap, value.masked_fill(~where, empty), how)[gap]
-
-    peak = open_ & (background == reduced(background, open_, "amax", -1.0))
-    peak_place = reduced(place, peak, "amin", rows)  # the first of equals
-    some = reduced(sure.long(), sure, "amax", 0) > 0
-    first = torch.where(some, reduced(place, sure, "amin", rows), peak_place)
-    last = torch.where(some, reduced(place, sure, "amax", -1), peak_place)
-    # a lone confident snippet of an inner gap is its peak
-    after = (clicks == first_gap) | (place >= first)
-    before = (clicks == last_gap) | (place <= last)
-    is_background = open_ & after & before
-
-    passable = open_ & ~is_background & (background <= action_threshold)
-    stop_left = torch.where(passable, -1, place).cummax(0).values
-    stop_right = torch.where(passable, rows, place).flip(0).cummin(0).values.flip(0)
-    action = torch.zeros_like(points)
-    for stop, reached in ((stop_left, stop_left >= begin), (stop_right, stop_right < end)):
-        at = stop.clamp(0, rows - 1)
-        from_click = reached & clicked[at]
-        action = torch.maximum(action, points[at] * from_click[:, None])
-    return action, is_background
 
 
 # ----------------------------------------------------------------------------------------------- losses
@@ -247,17 +149,23 @@ class LACBatch(Batch):
 
     Attributes:
         rows: (N, D) the features of all videos, one after another; `features` is empty.
+        video: (N,) int64, place in the batch of each row.
+        table: (B, T) int64, see `row_table`.
+        labelled: (P, 2) int64, videos and their classes.
         points: (N, C) 0 or 1.
         segment: (M, 4) int64: video in the batch, class, start, end (exclusive).
         segment_action: (M,) bool, true for action.
         contrast_rows: (G, S, 3) int64, of the N rows: three snippets of each segment of G groups, a group
-            being a video and class.
+            being a video and class with two or more actions.
         contrast_action: (G, S) bool.
         contrast_mask: (G, S) bool, false in the padding.
         contrast_video: (G,) int64, the video of each group.
     """
 
     rows: Tensor
+    video: Tensor
+    table: Tensor
+    labelled: Tensor
     points: Tensor
     segment: Tensor
     segment_action: Tensor
@@ -266,69 +174,45 @@ class LACBatch(Batch):
     contrast_mask: Tensor
     contrast_video: Tensor
 
-    @cached_property
-    def layout(self) -> Ragged:
-        return Ragged([axis.length for axis in self.axes], self.rows.device)
+    @property
+    def sizes(self) -> list[int]:
+        """`lengths` as Python numbers."""
+        return [axis.length for axis in self.axes]
 
 
-def frame_loss(fused: Tensor, target: Tensor, chosen: Tensor, layout: Ragged) -> Tensor:
-    """Focal binary cross-entropy over the chosen snippets of each video, per chosen snippet (B,).
-
-    Args:
-        fused: (N, C + 1).
-        target: (N, C + 1) or (C + 1,), 0 or 1.
-        chosen: (N,) bool.
-        layout: of the N rows.
-    """
-    at = chosen.nonzero()[:, 0]
-    p, y = fused.index_select(0, at), target.expand_as(fused).index_select(0, at)
-    weight = torch.where(y > 0, 1 - p, p) ** 2
-    loss = (weight * F.binary_cross_entropy(p, y, reduction="none")).sum(1)
-    return mean_per_video(loss, layout.video[at], len(layout))
-
-
-def segment_contrast(fused: Tensor, segment: Tensor, action: Tensor, margin: float, layout: Ragged) -> Tensor:
+def segment_contrast(
+    fused: Tensor, segment: Tensor, action: Tensor, margin: float, lengths: Tensor
+) -> Tensor:
     """Outer-inner contrast of segments, of p for action and 1 - p for background; differentiable, (M,).
 
     Args:
         fused: (N, C + 1).
         segment, action: see `LACBatch`.
         margin: outside on each side, as a share of the length.
-        layout: of the N rows.
+        lengths: (B,) of the videos.
     """
     video, cls, start, end = segment.unbind(1)
     sums = F.pad(fused.double().cumsum(0), (0, 0, 1, 0))
     length = end - start
     reach = margin * length.double()
     low = (start - reach).clamp(min=0).long()
-    high = torch.minimum((end - 1 + reach).long() + 1, layout.sizes[video])
+    high = torch.minimum((end - 1 + reach).long() + 1, lengths[video])
     high = torch.maximum(high, end)
     outside = high - low - length
-    # all four sums in one look-up, whose gradient is one addition
-    first = layout.offsets.to(fused.device)[video]
-    at = torch.stack([start, end, low, high]) + first
-    before, upto, below, above = sums[at, cls].unbind(0)
+    first = (lengths.cumsum(0) - lengths)[video]
+    before, upto, below, above = sums[torch.stack([start, end, low, high]) + first, cls].unbind(0)
     inner_sum = upto - before
     inner, outer = inner_sum / length, (above - below - inner_sum) / outside.clamp(min=1)
     flipped = (1 - inner) - torch.where(outside > 0, 1 - outer, 0)
     return torch.where(action, inner - outer, flipped).to(fused.dtype)
 
 
-def mean_per_video(value: Tensor, video: Tensor, videos: int) -> Tensor:
-    """Mean of M values over the rows of each video, 0 where it has none, (B,)."""
-    zero = value.new_zeros(videos)
-    count = zero.index_add(0, video, torch.ones_like(value))
-    return zero.index_add(0, video, value) / count.clamp(min=1)
-
-
 def feature_contrast(features: Tensor, batch: LACBatch, temperature: float) -> Tensor:
-    """Each action segment shall be nearer to the other actions than to background, per group (G,).
+    """Each action segment shall be nearer to the other actions of its group than to background, (G,).
 
     A segment's vector is the mean of three of its snippets' features (of N, H), scaled to length 1.
     """
-    at = batch.contrast_rows
-    h = features.index_select(0, at.flatten()).view(*at.shape, features.shape[1]).mean(2)
-    h = F.normalize(h, dim=-1)
+    h = F.normalize(features[batch.contrast_rows].mean(2), dim=-1)
     mask, action = batch.contrast_mask, batch.contrast_action
     other = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     # finite in place of -infinity: a padded column has nothing to sum over
@@ -354,13 +238,63 @@ class LAC(SnippetMethod):
     def __init__(self, config: LACConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
         self.cls_module = Classifier(dim, len(self.classes), config.hidden, config.dropout)
-        self.pairs = np.empty((0, 2), np.int64)
-        self.segments: Segments | None = None
+        self.pairs = np.empty((0, 2), np.int64)  # videos and classes that the last search found segments for
+        self.segments: Segments | None = None  # of these pairs; None before the first search
 
     def forward(self, rows: Tensor, lengths: Sequence[int]) -> Output:
         """`rows` (N, D) of videos with these lengths, one after another."""
         out: Output = by_videos(self.cls_module, rows, lengths)
         return out
+
+    def training_step(self, batch: LACBatch) -> dict[str, Tensor]:
+        output = self.forward(batch.rows, batch.sizes)
+        losses = {name: value.mean() for name, value in self.losses(output, batch).items()}
+        config = self.config
+        losses["total"] = (
+            config.video_weight * losses["video"]
+            + config.frame_weight * losses["frame"]
+            + config.background_weight * losses["background"]
+            + config.score_weight * losses["score"]
+            + config.feature_weight * losses["feature"]
+        )
+        return losses
+
+    def losses(self, output: Output, batch: LACBatch) -> dict[str, Tensor]:
+        """Unweighted losses of each video, (B,) each."""
+        scores = packed_video_scores(
+            output.scores[:, :-1], batch.video, batch.lengths, batch.table, batch.labelled, self.config.topk
+        )
+        return self.losses_of(scores, output.fused, output.features, batch)
+
+    def losses_of(
+        self, scores: Tensor, fused: Tensor, features: Tensor, batch: LACBatch
+    ) -> dict[str, Tensor]:
+        """`losses` from video scores (B, C), fused scores (N, C + 1) and the embedding (N, H)."""
+        config, videos = self.config, len(batch)
+        _, background = seeds(
+            fused.detach()[:, -1],
+            batch.points,
+            batch.video,
+            batch.lengths,
+            config.action_seed,
+            config.background_seed,
+        )
+        frame, on_background = frame_losses(fused, batch.points, background, batch.video, videos)
+        contrast = segment_contrast(fused, batch.segment, batch.segment_action, config.margin, batch.lengths)
+        # videos twice: their action segments, then the rest
+        kind = batch.segment[:, 0] + videos * ~batch.segment_action
+        score_act, score_bkg = mean_per_video(1 - contrast, kind, 2 * videos).view(2, videos)
+        return {
+            "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
+            "frame": frame,
+            "background": on_background,
+            "score_action": score_act,
+            "score_background": score_bkg,
+            "score": (score_act + score_bkg) ** 2,
+            "feature": mean_per_video(
+                feature_contrast(features, batch, config.temperature), batch.contrast_video, videos
+            ),
+        }
 
     # training
 
@@ -389,85 +323,49 @@ class LAC(SnippetMethod):
         scores, marks, pairs = [], [], []
         for low in range(0, len(data), self.config.batch_size):
             video = np.arange(low, min(low + self.config.batch_size, len(data)))
-            lengths = data.bank.lengths[video].tolist()
-            fused = self.forward(data.bank.packed(video), lengths).fused
-            pair, score, mark = self.search_input(
-                fused,
-                self.points_of(data, video),
-                Ragged(lengths, fused.device),
-                data.labels[torch.from_numpy(video)],
-            )
+            lengths = data.bank.lengths[video]
+            fused = self.forward(data.bank.packed(video), lengths.tolist()).fused
+            labels = data.labels[torch.from_numpy(video)]
+            pair, score, mark = self.search_input(fused, data.clicks(video), lengths, labels)
             pairs.append(pair + np.array([low, 0]))
             scores += score
             marks += mark
         self.train()
         self.pairs = np.concatenate(pairs)
-        self.segments, best = self.search_pairs(scores, marks)
+        config = self.config
+        self.segments, best = search_pairs(
+            scores, marks, budget=config.budget, min_score=config.search_min_score, margin=config.margin
+        )
         total = np.bincount(self.pairs[:, 0], weights=best, minlength=len(data))
         count = np.bincount(self.pairs[:, 0], minlength=len(data))
         return (total / np.maximum(count, 1)).astype(np.float32)
 
     def search_input(
-        self, fused: Tensor, points: Tensor, layout: Ragged, labels: Tensor
+        self, fused: Tensor, points: Tensor, lengths: IntArray, labels: Tensor
     ) -> tuple[IntArray, list[NDArray[np.float32]], list[NDArray[np.int8]]]:
         """Seeds of the labelled (video, class) pairs of B videos.
 
         Args:
             fused: (N, C + 1).
             points: (N, C).
-            layout: of the N rows.
+            lengths: (B,).
             labels: (B, C).
 
         Returns:
             (P, 2) video and class; per pair its action scores (T,) and its seeds (T,).
         """
+        video, sizes = video_of_rows(lengths.tolist(), fused), torch.from_numpy(lengths).to(fused.device)
         action, background = seeds(
-            fused[:, -1], points, layout, self.config.action_seed, self.config.background_seed
+            fused[:, -1], points, video, sizes, self.config.action_seed, self.config.background_seed
         )
-        wanted = ((layout.sums(action) > 0) & (labels > 0)).nonzero().cpu().numpy()
+        seeded = mean_per_video(action, video, len(lengths)) > 0
+        wanted = (seeded & (labels > 0)).nonzero().cpu().numpy()
         own = (action > 0).cpu().numpy()
         other = background.cpu().numpy() | own.any(1)
         curves = fused[:, :-1].float().cpu().numpy()
-        offsets = layout.offsets.numpy()
-        scores, marks = [], []
-        for video, cls in wanted:
-            rows = slice(offsets[video], offsets[video + 1])
-            scores.append(curves[rows, cls])
-            mark = np.where(own[rows, cls], ACTION, np.where(other[rows], BACKGROUND, FREE))
-            marks.append(mark.astype(np.int8))
-        return wanted, scores, marks
-
-    def search_pairs(
-        self, scores: list[NDArray[np.float32]], marks: list[NDArray[np.int8]]
-    ) -> tuple[Segments, NDArray[np.float32]]:
-        """The best segments of each pair, and their scores (P,)."""
-        lengths = np.array([len(s) for s in scores], np.int64)
-        shape = (len(scores), int(lengths.max(initial=1)))
-        score, mark = np.zeros(shape, np.float32), np.full(shape, FREE, np.int8)
-        inside = np.arange(shape[1]) < lengths[:, None]
-        score[inside] = np.concatenate([np.empty(0, np.float32), *scores])
-        mark[inside] = np.concatenate([np.empty(0, np.int8), *marks])
-        labels, best = search_sequences(
-            score,
-            mark,
-            lengths,
-            budget=self.config.budget,
-            min_score=self.config.search_min_score,
-            margin=self.config.margin,
-        )
-        return alternating_segments(labels, lengths), best
-
-    def points_of(self, data: TrainingData, video: IntArray) -> Tensor:
-        """Clicks as (N, C) 0 or 1; a click's snippet is its position rounded down."""
-        lengths = data.bank.lengths[video]
-        out = torch.zeros(int(lengths.sum()), len(self.classes))
-        for v, n, first in zip(video, lengths, np.cumsum(lengths) - lengths, strict=True):
-            points = data.weak.videos[v].points
-            if points is not None and len(points):
-                # half a microsecond keeps a click on a snippet's first frame there after conversions
-                at = np.floor(data.bank.axes[v].positions_at(points.time + 5e-7)).astype(np.int64)
-                out[first + np.clip(at, 0, n - 1), points.label] = 1
-        return out.to(data.bank.data.device)
+        mark = np.where(own, ACTION, np.where(other[:, None], BACKGROUND, FREE)).astype(np.int8)
+        rows = [slice(b - n, b) for n, b in zip(lengths, np.cumsum(lengths), strict=True)]
+        return wanted, [curves[rows[v], c] for v, c in wanted], [mark[rows[v], c] for v, c in wanted]
 
     def draw(self, stage: int, step: int, data: TrainingData) -> LACBatch:
         video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
@@ -494,8 +392,8 @@ class LAC(SnippetMethod):
             segments: of pairs, ordered by (video in the batch, class, start), or None before a search.
             pairs: (P, 2) video in the batch and class of each pair.
         """
-        none = np.empty(0, np.int64)
         if segments is None:
+            none = np.empty(0, np.int64)
             segments = Segments(none, none, none, np.empty(0, np.bool_))
         lengths = data.bank.lengths[video]
         if self.config.drop_last_snippet:
@@ -504,9 +402,15 @@ class LAC(SnippetMethod):
             segments = Segments(segments.pair, segments.start, end, segments.action)
             segments = segments[(segments.end > segments.start) & ~alone]
         owner, cls = pairs[segments.pair, 0], pairs[segments.pair, 1]
-        snippets = three_snippets(segments.start, segments.end, rng)
-        rows, action, mask, group_video = self.contrast_groups(segments, snippets, owner)
         first = np.cumsum(lengths) - lengths
+        snippets = three_snippets(segments.start, segments.end, rng)
+        chosen, group, of_group = self.contrast_groups(segments, owner)
+        column = np.arange(len(group)) - np.searchsorted(group, group)  # groups stand one after another
+        shape = (len(of_group), int(column.max(initial=-1)) + 1)
+        contrast_rows, contrast_action = np.zeros((*shape, 3), np.int64), np.zeros(shape, np.bool_)
+        contrast_mask = np.zeros(shape, np.bool_)
+        contrast_rows[group, column] = (snippets + first[owner][:, None])[chosen]
+        contrast_action[group, column], contrast_mask[group, column] = segments.action[chosen], True
         batch, features = data.packed(video)
 
         def at_device(x: NDArray[Any]) -> Tensor:
@@ -515,84 +419,37 @@ class LAC(SnippetMethod):
         return LACBatch(
             **vars(batch),
             rows=features,
-            points=self.points_of(data, video),
+            video=video_of_rows(lengths.tolist(), features),
+            table=row_table(batch.lengths),
+            labelled=batch.labels.nonzero(),
+            points=data.clicks(video),
             segment=at_device(np.stack([owner, cls, segments.start, segments.end], 1)),
             segment_action=at_device(segments.action),
-            contrast_rows=at_device(rows + first[group_video][:, None, None]),
-            contrast_action=at_device(action),
-            contrast_mask=at_device(mask),
-            contrast_video=at_device(group_video),
+            contrast_rows=at_device(contrast_rows),
+            contrast_action=at_device(contrast_action),
+            contrast_mask=at_device(contrast_mask),
+            contrast_video=at_device(of_group),
         )
 
-    def contrast_groups(
-        self, segments: Segments, snippets: IntArray, video: IntArray
-    ) -> tuple[IntArray, NDArray[np.bool_], NDArray[np.bool_], IntArray]:
-        """Pairs with two or more actions, as padded groups of segments; see `LACBatch`."""
-        owner = np.zeros(int(segments.pair.max(initial=-1)) + 1, np.int64)
-        owner[segments.pair] = video
-        actions = np.bincount(segments.pair[segments.action], minlength=len(owner))
-        chosen = np.nonzero(actions >= 2)[0]
+    def contrast_groups(self, segments: Segments, video: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """The segments of pairs with two or more actions, and, by the quirk, of a video's last such pair.
+
+        Args:
+            segments: M of them.
+            video: (M,) in the batch.
+
+        Returns:
+            (K,) rows of `segments`; (K,) their groups; (G,) the video of each group.
+        """
+        pair, first = np.unique(segments.pair, return_index=True)
+        actions = np.bincount(segments.pair[segments.action], minlength=int(pair.max(initial=-1)) + 1)[pair]
+        enough = actions >= 2
+        pair, owner = pair[enough], video[first[enough]]
         if self.config.feature_classes == "last":
-            last = np.append(owner[chosen][1:] != owner[chosen][:-1], True)[: len(chosen)]
-            chosen = chosen[last]
-        place = np.full(len(owner), -1)
-        place[chosen] = np.arange(len(chosen))
-        grouped = place[segments.pair] >= 0
-        segments, snippets = segments[grouped], snippets[grouped]
-        group = place[segments.pair]
-        count = np.bincount(group, minlength=len(chosen))
-        column = np.arange(len(group)) - np.repeat(np.cumsum(count) - count, count)
-        shape = (len(chosen), int(count.max(initial=0)))
-        rows = np.zeros((*shape, 3), np.int64)
-        action, mask = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        rows[group, column] = snippets
-        action[group, column], mask[group, column] = segments.action, True
-        return rows, action, mask, owner[chosen]
-
-    def losses(self, output: Output, batch: LACBatch) -> dict[str, Tensor]:
-        """Unweighted losses of each video, (B,) each."""
-        scores = video_scores(output.scores, batch.layout, self.config.topk, batch.labels)
-        return self.losses_of(scores, output.fused, output.features, batch)
-
-    def losses_of(
-        self, scores: Tensor, fused: Tensor, features: Tensor, batch: LACBatch
-    ) -> dict[str, Tensor]:
-        """`losses` from video scores (B, C), fused scores (N, C + 1) and the embedding (N, H)."""
-        config, layout, videos = self.config, batch.layout, len(batch)
-        _, background = seeds(
-            fused.detach()[:, -1], batch.points, layout, config.action_seed, config.background_seed
-        )
-        click = F.pad(batch.points, (0, 1))
-        is_background = click.new_zeros(click.shape[1])
-        is_background[-1] = 1
-        contrast = segment_contrast(fused, batch.segment, batch.segment_action, config.margin, layout)
-        # videos twice: their action segments, then the rest
-        kind = batch.segment[:, 0] + videos * ~batch.segment_action
-        score_act, score_bkg = mean_per_video(1 - contrast, kind, 2 * videos).view(2, videos)
-        return {
-            "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
-            "frame": frame_loss(fused, click, batch.points.amax(-1) > 0, layout),
-            "background": frame_loss(fused, is_background, background, layout),
-            "score_action": score_act,
-            "score_background": score_bkg,
-            "score": (score_act + score_bkg) ** 2,
-            "feature": mean_per_video(
-                feature_contrast(features, batch, config.temperature), batch.contrast_video, videos
-            ),
-        }
-
-    def training_step(self, batch: LACBatch) -> dict[str, Tensor]:
-        output = self.forward(batch.rows, batch.layout.lengths)
-        losses = {name: value.mean() for name, value in self.losses(output, batch).items()}
-        config = self.config
-        losses["total"] = (
-            config.video_weight * losses["video"]
-            + config.frame_weight * losses["frame"]
-            + config.background_weight * losses["background"]
-            + config.score_weight * losses["score"]
-            + config.feature_weight * losses["feature"]
-        )
-        return losses
+            last = np.append(owner[1:] != owner[:-1], True)[: len(owner)]
+            pair, owner = pair[last], owner[last]
+        rows = np.nonzero(np.isin(segments.pair, pair))[0]
+        return rows, np.searchsorted(pair, segments.pair[rows]), owner
 
     def training_state(self) -> dict[str, Any]:
         if self.segments is None:
@@ -613,79 +470,38 @@ class LAC(SnippetMethod):
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
-        layout = Ragged(batch.lengths.tolist(), batch.features.device)
-        output = self.forward(batch.features[batch.mask], layout.lengths)
-        videos = video_scores(output.scores, layout, self.config.topk).float().cpu().numpy()
-        fused = layout.split(output.fused.float().cpu())
+        lengths = batch.lengths.tolist()
+        rows = batch.features[batch.mask]
+        output = self.forward(rows, lengths)
+        every = torch.ones_like(batch.labels).nonzero()
+        table, video = row_table(batch.lengths), video_of_rows(lengths, rows)
+        videos = packed_video_scores(
+            output.scores[:, :-1], video, batch.lengths, table, every, self.config.topk
+        )
+        fused = torch.split(output.fused.float().cpu(), lengths)
         return [
-            SnippetScores(name, curves[:, :-1].numpy(), 1 - curves[:, -1].numpy(), video, axis)
-            for name, curves, video, axis in zip(batch.names, fused, videos, batch.axes, strict=True)
+            SnippetScores(name, curves[:, :-1].numpy(), 1 - curves[:, -1].numpy(), scores, axis)
+            for name, curves, scores, axis in zip(
+                batch.names, fused, videos.float().cpu().numpy(), batch.axes, strict=True
+            )
         ]
 
     def proposals(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what TSPNet learns from."""
-        parts = [self._proposals(s) for s in scores]
+        parts = [run_proposals(s, self.classes, self.config) for s in scores]
         return Detections.concatenate(parts or [Detections.empty([], self.classes)], self.classes)
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         found = self.proposals(scores)
-        # classes come in the order in which they first produce a proposal
-        group = found.video * len(self.classes) + found.label
-        _, first, inverse = np.unique(group, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), np.int64)
-        rank[np.argsort(first, kind="stable")] = np.arange(len(first))
         kept = nms(
             found.start,
             found.end,
             found.score,
             self.config.nms_threshold,
             plus_one=self.config.nms_plus_one,
-            group=rank[inverse],
+            group=class_groups(found),
         )
         return found[kept]
-
-    def _proposals(self, scores: SnippetScores) -> Detections:
-        config, length = self.config, len(scores.cas)
-        classes = np.nonzero(scores.video_scores >= config.class_threshold)[0]
-        if not len(classes):
-            classes = np.array([int(np.argmax(scores.video_scores))])
-        curves = upsample(scores.cas[:, classes].T, config.upsampling)
-        foreground = upsample(scores.foreground, config.upsampling)[None]
-        if config.clamp_scores:
-            curves, foreground = curves.clip(0, 1), foreground.clip(0, 1)
-        # a position at a threshold passes, one at 0 never does
-        on_class = np.maximum(np.arange(*config.action_thresholds), np.nextafter(0, 1))
-        on_foreground = np.maximum(np.arange(*config.foreground_thresholds), np.nextafter(0, 1))
-        runs = find_runs(curves, on_class, drop_lone_first=config.drop_lone_first)
-        above = np.where(curves[:, None] >= on_class[:, None], curves[:, None], 0)
-        contrast = outer_inner_contrast(above, runs, config.margin)
-        agnostic = find_runs(foreground, on_foreground, drop_lone_first=config.drop_lone_first)
-        times = len(classes)
-        agnostic_all = type(agnostic)(
-            np.repeat(np.arange(times), len(agnostic)),
-            np.tile(agnostic.threshold + len(on_class), times),
-            np.tile(agnostic.start, times),
-            np.tile(agnostic.end, times),
-        )
-        contrast = np.concatenate([contrast, outer_inner_contrast(curves, agnostic_all, config.margin)])
-        curve = np.concatenate([runs.curve, agnostic_all.curve])
-        threshold = np.concatenate([runs.threshold, agnostic_all.threshold])
-        start = np.concatenate([runs.start, agnostic_all.start])
-        end = np.concatenate([runs.end, agnostic_all.end])
-        first = np.full(times, len(on_class) + len(on_foreground))
-        np.minimum.at(first, curve, threshold)
-        order = np.lexsort((start, threshold, curve, first[curve]))
-        axis = scores.axis.resampled(length * config.upsampling)
-        label = classes[curve[order]]
-        return Detections(
-            (scores.video,),
-            self.classes,
-            np.zeros(len(order), np.int64),
-            axis.seconds_at(start[order]),
-            axis.seconds_at(end[order]),
-            label,
-            contrast[order] + config.video_score_weight * scores.video_scores[label],
-        )
 
     @classmethod
     def from_published(

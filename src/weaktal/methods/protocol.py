@@ -156,6 +156,18 @@ class TrainingData:
         )
         return batch, rows
 
+    def clicks(self, video: np.ndarray) -> Tensor:
+        """Clicks of packed videos as (N, C) 0 or 1; a click's snippet is its position rounded down."""
+        lengths = self.bank.lengths[video]
+        out = torch.zeros(int(lengths.sum()), len(self.weak.classes))
+        for v, n, first in zip(video, lengths, np.cumsum(lengths) - lengths, strict=True):
+            points = self.weak.videos[v].points
+            if points is not None and len(points):
+                # half a microsecond keeps a click on a snippet's first frame there after conversions
+                at = np.floor(self.bank.axes[v].positions_at(points.time + 5e-7)).astype(np.int64)
+                out[first + np.clip(at, 0, n - 1), points.label] = 1
+        return out.to(self.bank.data.device)
+
     def whole(self, video: np.ndarray) -> Batch:
         """Whole videos as a padded batch."""
         return whole_videos(self.bank, video, self.labels[torch.from_numpy(np.asarray(video))])

@@ -32,7 +32,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.nn.dropout import Dropout, dropout_mask
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import masked_topk_mean, topk_mean
-from weaktal.nn.temporal_conv import Conv1d, constant_weights
+from weaktal.nn.temporal_conv import Conv1d
 
 IntArray = NDArray[np.int64]
 
@@ -902,9 +902,8 @@ class STCLNet(SnippetMethod):
 
     def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
         self.has_exemplars.fill_(False)
-        with constant_weights(self.network):
-            exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
-            out = by_rows(self.network, batch.features, exemplars=exemplars)
+        exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
+        out = by_rows(self.network, batch.features, exemplars=exemplars)
         return losses(out, batch.labels, self.config)
 
     # inference
@@ -916,8 +915,7 @@ class STCLNet(SnippetMethod):
         was_training = self.training
         self.eval()
         rng = data.rng(EXEMPLAR_KEY, 0)
-        with constant_weights(self.network):
-            self.exemplars.copy_(self.embed_exemplars(self._draw_exemplars(rng, data), data.bank))
+        self.exemplars.copy_(self.embed_exemplars(self._draw_exemplars(rng, data), data.bank))
         self.has_exemplars.fill_(True)
         self.train(was_training)
 
@@ -941,8 +939,7 @@ class STCLNet(SnippetMethod):
             )
         keys = [zlib.crc32(name.encode()) for name in names]
         draws = [self._draw_exemplars(known[0].rng(EXEMPLAR_KEY, 1, key), known[0]) for key in keys]
-        with constant_weights(self.network):
-            return torch.stack([self.embed_exemplars(draw, known[0].bank) for draw in draws])
+        return torch.stack([self.embed_exemplars(draw, known[0].bank) for draw in draws])
 
     @torch.no_grad()
     def classify(self, batch: Batch) -> Tensor:

@@ -7,10 +7,8 @@ segments. In training the clicks move: confident segments vote for a better sali
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -20,18 +18,25 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from weaktal.core import Detections, InputError, TimeAxis
+from weaktal.core import Detections
 from weaktal.localize.boundary_adaptation import adapt_boundaries
 from weaktal.localize.nms import soft_nms
-from weaktal.methods.protocol import Batch, Method, MethodConfig, ProposalBatch, Stage, TrainingData
+from weaktal.methods.proposals import (
+    Proposals,
+    SegmentFeatures,
+    batch_proposals,
+    packed_features,
+    training_proposals,
+)
+from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.roi_align import reading, roi_align
+from weaktal.nn.pooling import mean_per_video
+from weaktal.nn.roi_align import contrast
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_BINS_AT_ONCE = 4096  # segments times bins that are laid out, and on a GPU in memory, together
-_CACHE = 3 * 2**20  # bytes of bins that are read before they are pooled, on a CPU
+_AT_ONCE = 1024  # segments that go through the network together where no gradient is wanted
 
 
 class TSPNetConfig(MethodConfig):
@@ -81,150 +86,81 @@ class TSPNetConfig(MethodConfig):
     drop_empty: bool = False
 
 
-# ---------------------------------------------------------------------------------------------- segments
+# ----------------------------------------------------------------------------------------------- network
 
 
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Segments of V videos in snippets, video by video.
+class Output(NamedTuple):
+    """Of N segments: class logits (N, C + 1) with background last, attention (N,) and centre (N,) logits."""
+
+    classes: Tensor
+    attention: Tensor
+    center: Tensor
+
+
+class ProposalNetwork(nn.Module):
+    """Fusion of a segment's vector, then three small heads."""
+
+    def __init__(self, dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+
+        def head(outputs: int) -> nn.Sequential:
+            return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
+
+        self.prop_fusion = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.prop_classifier = head(classes + 1)
+        self.prop_attention = head(1)
+        self.prop_completeness = head(1)
+
+    def forward(self, parts: Tensor) -> Output:
+        """`parts` (N, 3, D) of segments, see `segment_parts`."""
+        fused = self.prop_fusion(contrast(parts))
+        return Output(
+            _per_row(self.prop_classifier, fused),
+            _per_row(self.prop_attention, fused)[:, 0],
+            _per_row(self.prop_completeness, fused)[:, 0],
+        )
+
+
+def _per_row(head: nn.Sequential, x: Tensor) -> Tensor:
+    """Convolutions of width 1 as linear maps of rows (N, D): the same, and no rows are no error."""
+    weight_in, bias_in, weight_out, bias_out = head.parameters()
+    hidden = F.linear(x, weight_in[..., 0], bias_in).relu()
+    return F.linear(hidden, weight_out[..., 0], bias_out)
+
+
+# ------------------------------------------------------------------------------------------------ losses
+
+
+@dataclass(frozen=True)
+class TSPNetBatch(Batch):
+    """Segments of B videos (N in all); they stand in the place of snippet features.
 
     Attributes:
-        video: (M,) which video.
-        start, end: (M,) float32, as the published code has them: snippets rounded to two places.
-        offsets: (V + 1,) rows of each video.
+        parts: (N, 3, D), see `segment_parts`.
+        video: (N,) place in the batch.
+        point_label: (N, C).
+        center_label: (N,).
     """
 
-    video: IntArray
-    start: NDArray[np.float32]
-    end: NDArray[np.float32]
-    offsets: IntArray
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    @classmethod
-    def of(
-        cls, detections: Detections, names: Sequence[str], axes: Sequence[TimeAxis], *, drop_empty: bool
-    ) -> Proposals:
-        """The segments of some videos; classes and scores do not count. A video may have none."""
-        place = {name: i for i, name in enumerate(names)}
-        to = np.array([place.get(n, -1) for n in detections.names] or [-1], np.int64)
-        video = to[detections.video] if len(detections) else detections.video
-        rows = np.nonzero(video >= 0)[0]
-        rows = rows[np.argsort(video[rows], kind="stable")]
-        video = video[rows]
-        offsets = np.searchsorted(video, np.arange(len(names) + 1))
-        seconds = np.stack([detections.start[rows], detections.end[rows]])
-        snippets = np.empty_like(seconds)
-        for axis, a, b in zip(axes, offsets, offsets[1:], strict=False):
-            snippets[:, a:b] = axis.positions_at(seconds[:, a:b])
-        start, end = np.round(snippets, 2).astype(np.float32)
-        if drop_empty:
-            keep = end > start
-            video, start, end = video[keep], start[keep], end[keep]
-            offsets = np.searchsorted(video, np.arange(len(names) + 1))
-        return cls(video, start, end, offsets)
+    parts: Tensor
+    video: Tensor
+    point_label: Tensor
+    center_label: Tensor
 
 
-def segment_bins(
-    features: Tensor,
-    first: Tensor,
-    length: Tensor,
-    longest: Tensor,
-    start: Tensor,
-    end: Tensor,
-    roi_size: int,
-) -> Tensor:
-    """The features of segments that are enlarged by a quarter of their length to both sides.
-
-    Args:
-        features: (N, D) rows of all videos.
-        first, length: (M,) rows of each segment's video.
-        longest: (M,) length of the longest segment of that video. The published code pads a video by a
-            quarter of it, which moves the origin and with it float32 rounding.
-        start, end: (M,) float32, in snippets.
-        roi_size: bins per segment.
-
-    Returns:
-        (M, roi_size, D).
-    """
-    return roi_align(features, first, length, *_enlarged(longest, start, end, roi_size))
+def point_loss(output: Output, point_label: Tensor) -> Tensor:
+    """Cross-entropy of attended class logits, (N,); a segment without a click is background."""
+    background = (point_label.sum(1, keepdim=True) == 0).to(point_label.dtype)
+    attended = output.classes * output.attention.sigmoid()[:, None]
+    return -(torch.cat([point_label, background], 1) * attended.log_softmax(1)).sum(1)
 
 
-def _enlarged(
-    longest: Tensor, start: Tensor, end: Tensor, roi_size: int
-) -> tuple[Tensor, Tensor, int, Tensor]:
-    """What `segment_bins` aligns: start, end, number of bins, origin."""
-    padding = torch.ceil(longest * 0.25) + 1
-    quarter = (end - start) / 4
-    low, high = (start - quarter) + padding - 0.5, (end + quarter) + padding - 0.5
-    return low, high, roi_size, padding.long()
+def center_loss(output: Output, center_label: Tensor) -> Tensor:
+    """Squared error of the centre score, (N,)."""
+    return (output.center.sigmoid() - center_label) ** 2
 
 
-def vector_blocks(
-    features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What segments show and how it differs from their surroundings, some hundred segments at a time.
-
-    The maximum over a sixth of the bins on either side is the context of the maximum over the others.
-
-    Args:
-        features: (N, D) rows of all videos.
-        first, length: (V,) rows of each video.
-        proposals: segments of these videos.
-        roi_size: bins per segment.
-        rows: which of the segments.
-
-    Yields:
-        places (n,) in `rows`, each of which comes once; (n, 3 D) vectors of the segments there: inside minus
-        left context, inside, inside minus right context.
-    """
-    longest = np.zeros(len(proposals.offsets) - 1, np.float32)
-    np.maximum.at(longest, proposals.video, proposals.end - proposals.start)
-    side, dim = roi_size // 6, features.shape[1]
-    at_once = max(1, _BINS_AT_ONCE // roi_size)
-    # pooled right after they are read, while they lie in a core's cache, and so do the snippets of neighbours
-    cached = _CACHE // (roi_size * dim * features.element_size())
-    together = min(at_once, max(1, cached)) if features.device.type == "cpu" else at_once
-    order = np.lexsort((proposals.start[rows], proposals.video[rows]))
-    for low in range(0, len(rows), at_once):
-        places = order[low : low + at_once]
-        part = rows[places]
-        of = proposals.video[part]
-        video, widest, start, end, where = (
-            torch.from_numpy(x).to(features.device)
-            for x in (of, longest[of], proposals.start[part], proposals.end[part], places)
-        )
-        every = reading(first[video], length[video], *_enlarged(widest, start, end, roi_size))
-        block = features.new_empty(len(part), 3, dim)
-        for some, out in zip(every.parts(together * roi_size), torch.split(block, together), strict=True):
-            bins = some.of(features).view(-1, roi_size, dim)
-            left, inside, right = out.unbind(1)
-            torch.amax(bins[:, side : 5 * side], 1, out=inside)
-            torch.sub(inside, bins[:, :side].amax(1), out=left)
-            torch.sub(inside, bins[:, 5 * side :].amax(1), out=right)
-        yield where, block.flatten(1)
-
-
-def segment_vectors(
-    features: Tensor, first: Tensor, length: Tensor, proposals: Proposals, roi_size: int, rows: IntArray
-) -> Tensor:
-    """`vector_blocks` as one table, (len(rows), 3 D)."""
-    out = _empty(features, len(rows), 3 * features.shape[1])
-    for places, block in vector_blocks(features, first, length, proposals, roi_size, rows):
-        out[places] = block
-    return out
-
-
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    """An uninitialised tensor; NumPy asks for huge pages, which halves the first touch of a large one."""
-    size = math.prod(shape) * like.element_size()
-    if like.device.type != "cpu" or not size:
-        return like.new_empty(shape)
-    return torch.from_numpy(np.empty(size, np.uint8)).view(like.dtype).view(shape)
-
-
-# ------------------------------------------------------------------------------------------------ labels
+# ------------------------------------------------------------------------- labels, and votes between steps
 
 
 class Labels(NamedTuple):
@@ -308,104 +244,21 @@ def vote(
     return rows, moved[rows] / total[rows]
 
 
-# ----------------------------------------------------------------------------------------------- network
-
-
-class Output(NamedTuple):
-    """Of N segments: class logits (N, C + 1) with background last, attention (N,) and centre (N,) logits."""
-
-    classes: Tensor
-    attention: Tensor
-    center: Tensor
-
-
-class ProposalNetwork(nn.Module):
-    """Fusion of a segment's vector, then three small heads."""
-
-    def __init__(self, dim: int, classes: int, dropout: float) -> None:
-        super().__init__()
-
-        def head(outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
-
-        self.prop_fusion = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Dropout(dropout))
-        self.prop_classifier = head(classes + 1)
-        self.prop_attention = head(1)
-        self.prop_completeness = head(1)
-
-    def forward(self, vectors: Tensor) -> Output:
-        """`vectors` (N, 3 D)."""
-        fused = self.prop_fusion(vectors)
-        return Output(
-            _per_row(self.prop_classifier, fused),
-            _per_row(self.prop_attention, fused)[:, 0],
-            _per_row(self.prop_completeness, fused)[:, 0],
-        )
-
-
-def _per_row(head: nn.Sequential, x: Tensor) -> Tensor:
-    """Convolutions of width 1 as linear maps of rows (N, D): the same, and no rows are no error."""
-    weight_in, bias_in, weight_out, bias_out = head.parameters()
-    hidden = F.linear(x, weight_in[..., 0], bias_in).relu()
-    return F.linear(hidden, weight_out[..., 0], bias_out)
-
-
-# ------------------------------------------------------------------------------------------------ losses
-
-
-@dataclass(frozen=True)
-class TSPNetBatch(Batch):
-    """Segments of B videos (N in all); their vectors stand in the place of snippet features.
-
-    Attributes:
-        vectors: (N, 3 D).
-        video: (N,) place in the batch.
-        point_label: (N, C).
-        center_label: (N,).
-    """
-
-    vectors: Tensor
-    video: Tensor
-    point_label: Tensor
-    center_label: Tensor
-
-
-def point_loss(output: Output, point_label: Tensor) -> Tensor:
-    """Cross-entropy of attended class logits, (N,); a segment without a click is background."""
-    background = (point_label.sum(1, keepdim=True) == 0).to(point_label.dtype)
-    attended = output.classes * output.attention.sigmoid()[:, None]
-    return -(torch.cat([point_label, background], 1) * attended.log_softmax(1)).sum(1)
-
-
-def center_loss(output: Output, center_label: Tensor) -> Tensor:
-    """Squared error of the centre score, (N,)."""
-    return (output.center.sigmoid() - center_label) ** 2
-
-
 # -------------------------------------------------------------------------------------------- the method
 
 
 class _Prepared:
-    """What a training set gives once: segments and clicks in snippets, and vectors where they fit."""
+    """What a training set gives once: segments, what they show, and clicks in snippets."""
 
     def __init__(self, data: TrainingData, config: TSPNetConfig) -> None:
-        if data.proposals is None or not len(data.proposals):
-            raise InputError(
-                "TSPNet learns from the segments of a base locator, and there are none",
-                hint="name a detections file with --proposals",
-            )
         self.data, self.config = data, config
         bank = data.bank
-        self.proposals = Proposals.of(data.proposals, bank.names, bank.axes, drop_empty=config.drop_empty)
-        if not len(self.proposals):
-            raise InputError(
-                "no proposal belongs to a training video",
-                found=", ".join(data.proposals.names[:3]),
-                expected=", ".join(bank.names[:3]),
-            )
+        self.proposals = training_proposals(
+            "TSPNet", data.proposals, bank, dtype=np.float32, drop_empty=config.drop_empty
+        )
+        self.parts = SegmentFeatures(bank, self.proposals, config.roi_size, config.cache_gib)
         clicks = [v.points for v in data.weak.videos]
-        counts = [0 if c is None else len(c) for c in clicks]
-        self.point_offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.point_offsets = np.cumsum([0, *(0 if c is None else len(c) for c in clicks)])
         self.time = np.empty(int(self.point_offsets[-1]))
         self.label = np.empty(len(self.time), np.int64)
         for axis, points, a, b in zip(
@@ -428,25 +281,6 @@ class _Prepared:
             config.center_point,
         )
 
-    @cached_property
-    def table(self) -> Tensor | None:
-        """Vectors of all segments, if they fit."""
-        size = len(self.proposals) * 3 * self.data.bank.dim * self.data.bank.data.element_size()
-        if size > self.config.cache_gib * 2**30:
-            return None
-        return self._compute(np.arange(len(self.proposals)))
-
-    def _compute(self, rows: IntArray) -> Tensor:
-        bank = self.data.bank
-        first, length = (torch.from_numpy(x).to(bank.data.device) for x in (bank.offsets[:-1], bank.lengths))
-        return segment_vectors(bank.data, first, length, self.proposals, self.config.roi_size, rows)
-
-    def vectors(self, rows: IntArray) -> Tensor:
-        """(len(rows), 3 D)."""
-        if self.table is None:
-            return self._compute(rows)
-        return self.table.index_select(0, torch.from_numpy(rows).to(self.table.device))
-
 
 class TSPNet(Method):
     """TSPNet; see the module's docstring. `data.proposals` are the segments it learns from."""
@@ -464,13 +298,13 @@ class TSPNet(Method):
         self._prepared: _Prepared | None = None
         self._labels: Labels | None = None
 
-    def forward(self, vectors: Tensor) -> Output:
-        return self.prop_backbone(vectors)  # type: ignore[no-any-return]
+    def forward(self, parts: Tensor) -> Output:
+        return self.prop_backbone(parts)  # type: ignore[no-any-return]
 
     # training
 
     def prepared(self, data: TrainingData) -> _Prepared:
-        """Segments, clicks and vectors of the training set, computed at the first call."""
+        """Segments and clicks of the training set, computed at the first call."""
         if self._prepared is None or self._prepared.data is not data:
             self._prepared, self._labels = _Prepared(data, self.config), None
         return self._prepared
@@ -506,9 +340,8 @@ class TSPNet(Method):
         """Move the salient points by the votes of the present network, and label the segments anew."""
         self.eval()
         prepared = self.prepared(data)
-        rows = np.arange(len(prepared.proposals))
-        parts = np.split(rows, range(_BINS_AT_ONCE, len(rows), _BINS_AT_ONCE))
-        center = torch.cat([self.forward(prepared.vectors(r)).center.sigmoid() for r in parts])
+        rows = torch.split(torch.arange(len(prepared.proposals)), _AT_ONCE)
+        center = torch.cat([self.forward(prepared.parts(r.numpy())).center.sigmoid() for r in rows])
         self.train()
         self.move_points(data, center.float().cpu().numpy())
 
@@ -535,16 +368,16 @@ class TSPNet(Method):
             rng = data.rng(0x75B, stage, step)
             ranges = [rng.permutation(r)[:most] if len(r) > most else r for r in ranges]
         rows = np.concatenate(ranges)
-        vectors = prepared.vectors(rows)
-        device = vectors.device
+        parts = prepared.parts(rows)
+        device = parts.device
         index = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
         return TSPNetBatch(
-            vectors.new_empty(len(video), 0, data.bank.dim),
+            parts.new_empty(len(video), 0, data.bank.dim),
             torch.zeros(len(video), dtype=torch.int64, device=device),
             data.labels[torch.from_numpy(video)],
             tuple(data.bank.names[v] for v in video),
             tuple(data.bank.axes[v] for v in video),
-            vectors=vectors,
+            parts=parts,
             video=torch.from_numpy(index).to(device),
             point_label=torch.from_numpy(labels.classes[rows]).to(device),
             center_label=torch.from_numpy(labels.center[rows]).to(device),
@@ -552,16 +385,10 @@ class TSPNet(Method):
 
     def losses(self, batch: TSPNetBatch) -> dict[str, Tensor]:
         """Unweighted losses of each video, (B,); 0 for a video without segments."""
-        output = by_rows(self.forward, batch.vectors)
-        zero = batch.vectors.new_zeros(len(batch))
-        count = zero.index_add(0, batch.video, torch.ones_like(batch.center_label))
-
-        def mean(value: Tensor) -> Tensor:
-            return zero.index_add(0, batch.video, value.to(zero.dtype)) / count.clamp(min=1)
-
+        output = by_rows(self.forward, batch.parts)
         return {
-            "point": mean(point_loss(output, batch.point_label)),
-            "center": mean(center_loss(output, batch.center_label)),
+            "point": mean_per_video(point_loss(output, batch.point_label), batch.video, len(batch)),
+            "center": mean_per_video(center_loss(output, batch.center_label), batch.video, len(batch)),
         }
 
     def training_step(self, batch: TSPNetBatch) -> dict[str, Tensor]:
@@ -585,22 +412,19 @@ class TSPNet(Method):
         Raises:
             InputError: the batch carries no proposals.
         """
-        if not isinstance(batch, ProposalBatch):
-            raise InputError(
-                "TSPNet re-scores the segments of a base locator, and there are none",
-                hint="name a detections file with --proposals",
-            )
-        found = Proposals.of(batch.proposals, batch.names, batch.axes, drop_empty=self.config.drop_empty)
-        width = batch.features.shape[1]
-        rows = batch.features.reshape(len(batch) * width, -1)
-        first = torch.arange(len(batch), device=rows.device) * width
-        count = len(found)
-        outputs = [rows.new_empty(count, len(self.classes) + 1), *rows.new_empty(2, count)]
-        blocks = vector_blocks(rows, first, batch.lengths, found, self.config.roi_size, np.arange(count))
-        for places, vectors in blocks:
-            for whole, part in zip(outputs, self.forward(vectors), strict=True):
-                whole[places] = part.to(whole.dtype)
-        columns = [x.float().cpu().numpy() for x in outputs]
+        found = Proposals.of(
+            batch_proposals("TSPNet", batch),
+            batch.names,
+            batch.axes,
+            dtype=np.float32,
+            drop_empty=self.config.drop_empty,
+        )
+        features, first = packed_features(batch)
+        outputs = [
+            self.forward(found.parts(features, first, batch.lengths, self.config.roi_size, rows.numpy()))
+            for rows in torch.split(torch.arange(len(found)), _AT_ONCE)
+        ]
+        columns = [torch.cat(x).float().cpu().numpy() for x in zip(*outputs, strict=True)]
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])

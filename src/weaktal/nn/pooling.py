@@ -1,8 +1,11 @@
-"""Temporal top-k pooling, the multiple-instance step of nearly every weakly-supervised method."""
+"""Pooling over time: the multiple-instance step of nearly every weakly-supervised method."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -49,3 +52,63 @@ def best_share_mean(x: Tensor, divisor: int, mask: Tensor | None = None) -> Tens
     if mask is None:
         return topk_mean(x, max(1, x.shape[1] // divisor))
     return masked_topk_mean(x, (mask.sum(1) // divisor).clamp(min=1), mask)
+
+
+def packed_video_scores(
+    x: Tensor, video: Tensor, lengths: Tensor, table: Tensor, pairs: Tensor, share: int
+) -> Tensor:
+    """Video-level class scores of packed videos: the mean of the largest values over time.
+
+    Args:
+        x: (N, C), the rows of B videos one after another.
+        video: (N,) the video of each row.
+        lengths: (B,), all at least 1.
+        table: (B, T) where the rows stand, see `row_table`.
+        pairs: (P, 2) videos and classes whose largest values count; the others get the mean over all rows.
+        share: of a video's length 1 / `share` values count, at least one.
+
+    Returns:
+        (B, C).
+    """
+    of, cls = pairs.unbind(1)
+    curves = F.pad(x, (0, 0, 0, 1), value=-torch.inf)[table[of], cls[:, None]]
+    k = (lengths[of] // share).clamp(min=1)
+    top = curves.topk(max(1, table.shape[1] // share), dim=1).values
+    use = torch.arange(top.shape[1], device=x.device) < k[:, None]
+    best = top.masked_fill(~use, 0).sum(1) / k
+    return mean_per_video(x, video, len(lengths)).index_put((of, cls), best)
+
+
+def video_of_rows(lengths: Sequence[int], rows: Tensor) -> Tensor:
+    """(N,) the video of each of N packed `rows`, from the lengths of the videos."""
+    sizes = torch.tensor(lengths, device=rows.device)
+    return torch.arange(len(sizes), device=rows.device).repeat_interleave(sizes, output_size=len(rows))
+
+
+def row_table(lengths: Tensor) -> Tensor:
+    """(B, T) where the rows of each of B packed videos stand; N, one past the last, behind a video's end."""
+    place = torch.arange(int(lengths.max()), device=lengths.device)
+    first = lengths.cumsum(0) - lengths
+    return torch.where(place < lengths[:, None], first[:, None] + place, lengths.sum())
+
+
+def mean_per_video(x: Tensor, video: Tensor, videos: int) -> Tensor:
+    """Mean over the rows of each video, 0 where it has none.
+
+    Args:
+        x: (N,) or (N, C).
+        video: (N,) the video of each row.
+        videos: B.
+
+    Returns:
+        (B,) or (B, C).
+    """
+    total = x.new_zeros(videos, *x.shape[1:]).index_add(0, video, x)
+    count = x.new_zeros(videos).index_add(0, video, x.new_ones(len(x))).clamp(min=1)
+    return total / (count if x.dim() == 1 else count[:, None])
+
+
+def mean_of_chosen(x: Tensor, chosen: Tensor, video: Tensor, videos: int) -> Tensor:
+    """`mean_per_video` over the chosen rows (N,) bool of `x` (N,)."""
+    total = x.new_zeros(videos).index_add(0, video, torch.where(chosen, x, 0))
+    return total / x.new_zeros(videos).index_add(0, video, chosen.to(x.dtype)).clamp(min=1)

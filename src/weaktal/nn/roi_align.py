@@ -2,73 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Reading(NamedTuple):
-    """How the bins of some segments are read: as weighted sums of rows.
-
-    Attributes:
-        row: (K,) rows of the features, bin after bin.
-        weight: (K,) their shares; 0 outside of a sequence.
-        begin: (B,) where each bin's rows begin.
-    """
-
-    row: Tensor
-    weight: Tensor
-    begin: Tensor
-
-    def of(self, features: Tensor) -> Tensor:
-        """(B, D) of features (N, D), differentiable in these."""
-        weight = self.weight.to(features.dtype)
-        return F.embedding_bag(self.row, features, self.begin, mode="sum", per_sample_weights=weight)
-
-    def parts(self, bins: int) -> Iterator[Reading]:
-        """The same, `bins` at a time."""
-        edges = [*self.begin[::bins].tolist(), len(self.row)]
-        for i, (low, high) in enumerate(pairwise(edges)):
-            begin = self.begin[i * bins : (i + 1) * bins] - low
-            yield Reading(self.row[low:high], self.weight[low:high], begin)
-
-
-def reading(
-    first: Tensor, length: Tensor, start: Tensor, end: Tensor, bins: int, origin: Tensor | int = 0
-) -> Reading:
-    """The bins of M segments, one segment after the other; see `roi_align`, which reads them."""
-    size = (end - start).clamp(min=1) / bins
-    samples = torch.ceil(size).long()
-    base = (start[:, None] + torch.arange(bins, device=start.device) * size[:, None]).reshape(-1)
-    count = samples.repeat_interleave(bins)
-    stops = count.cumsum(0)
-    total = int(stops[-1])
-    # of every sample, its bin and its segment
-    bin_ = torch.repeat_interleave(count, output_size=total)
-    segment = torch.repeat_interleave(samples * bins, output_size=total)
-    sample = torch.arange(total, device=start.device) - (stops - count).index_select(0, bin_)
-    y = base.index_select(0, bin_) + (sample + 0.5) * (size / samples).index_select(0, segment)
-    low = y.floor()
-    fraction = y - low
-    share = samples.to(y.dtype).reciprocal().index_select(0, segment)
-    # samples are at most a row apart, so the rows of a bin are neighbours, and each is read once
-    lowest = low.index_select(0, stops - count)
-    rows = (low.index_select(0, stops - 1) - lowest).long() + 2
-    ends = rows.cumsum(0)
-    begin = ends - rows
-    of_row = torch.repeat_interleave(rows, output_size=int(ends[-1]))
-    within = torch.arange(len(of_row), device=start.device) - begin.index_select(0, of_row)
-    place = begin.index_select(0, bin_) + (low - lowest.index_select(0, bin_)).long()
-    weight = torch.zeros_like(of_row, dtype=y.dtype)
-    weight.index_add_(0, place, (1 - fraction) * share).index_add_(0, place + 1, fraction * share)
-    of_segment = torch.div(of_row, bins, rounding_mode="floor")
-    row = within + (lowest.long() + (first - origin).repeat_interleave(bins)).index_select(0, of_row)
-    inside = row.clamp(first.index_select(0, of_segment), (first + length - 1).index_select(0, of_segment))
-    return Reading(inside, weight * (inside == row), begin)
+_BINS_AT_ONCE = 4096  # of many segments; bounds the memory that their bins take before they are pooled
 
 
 def roi_align(
@@ -97,6 +35,119 @@ def roi_align(
     Returns:
         (M, bins, D), differentiable in `features`.
     """
-    if not len(start):
-        return features.new_zeros(0, bins, features.shape[1])
-    return reading(first, length, start, end, bins, origin).of(features).reshape(len(start), bins, -1)
+    if not len(start) or not len(features):
+        return features.new_zeros(len(start), bins, features.shape[1])
+    size = (end - start).clamp(min=1) / bins
+    samples = torch.ceil(size).long()
+    base = (start[:, None] + torch.arange(bins, device=start.device) * size[:, None]).reshape(-1)
+    count = samples.repeat_interleave(bins)
+    stops = count.cumsum(0)
+    # of every sample, its bin and its segment
+    bin_ = torch.repeat_interleave(count)
+    segment = torch.div(bin_, bins, rounding_mode="floor")
+    sample = torch.arange(len(bin_), device=start.device) - (stops - count)[bin_]
+    y = base[bin_] + (sample + 0.5) * (size / samples)[segment]
+    low = y.floor()
+    fraction, share = y - low, samples.to(y.dtype).reciprocal()[segment]
+    # samples are at most a row apart, so the rows of a bin are neighbours, and each is read once
+    lowest = low[stops - count]
+    rows = (low[stops - 1] - lowest).long() + 2
+    begin = rows.cumsum(0) - rows
+    of_row = torch.repeat_interleave(rows)
+    place = begin[bin_] + (low - lowest[bin_]).long()
+    weight = torch.zeros_like(of_row, dtype=y.dtype)
+    weight.index_add_(0, place, (1 - fraction) * share).index_add_(0, place + 1, fraction * share)
+    # a bin is a weighted sum of rows, with weight 0 outside of the sequence
+    of_segment = torch.div(of_row, bins, rounding_mode="floor")
+    within = torch.arange(len(of_row), device=start.device) - begin[of_row]
+    row = within + (lowest.long() + (first - origin).repeat_interleave(bins))[of_row]
+    inside = (row >= first[of_segment]) & (row < (first + length)[of_segment])
+    out = F.embedding_bag(
+        row.clamp(0, len(features) - 1),
+        features,
+        begin,
+        mode="sum",
+        per_sample_weights=(weight * inside).to(features.dtype),
+    )
+    return out.view(len(start), bins, -1)
+
+
+def roi_align_naive(
+    features: Tensor,
+    first: Tensor,
+    length: Tensor,
+    start: Tensor,
+    end: Tensor,
+    bins: int,
+    origin: Tensor | int = 0,
+) -> Tensor:
+    """`roi_align`, one segment after the other."""
+    out = [features.new_zeros(0, bins, features.shape[1])]
+    origin = torch.as_tensor(origin, device=start.device).expand(len(start))
+    for m in range(len(start)):
+        x = F.pad(features[first[m] : first[m] + length[m]], (0, 0, 1, 1))  # a row of zeros at either end
+        size = (end[m] - start[m]).clamp(min=1) / bins
+        samples = int(torch.ceil(size))
+        base = start[m] + torch.arange(bins).to(start) * size
+        y = base[:, None] + (torch.arange(samples).to(start) + 0.5) * (size / samples)
+        low = y.floor()
+        fraction = (y - low)[..., None].to(x.dtype)
+        below, above = (x[(low.long() - origin[m] + i).clamp(0, len(x) - 1)] for i in (1, 2))
+        out.append(((1 - fraction) * below + fraction * above).mean(1)[None])
+    return torch.cat(out)
+
+
+def segment_parts(
+    features: Tensor,
+    first: Tensor,
+    length: Tensor,
+    longest: Tensor,
+    start: Tensor,
+    end: Tensor,
+    bins: int,
+) -> Tensor:
+    """Segments and their contexts, each pooled to one vector: what proposal-level methods see.
+
+    A segment is enlarged by a quarter of its length on both sides and read as `bins` bins; the first and the
+    last sixth of them are the contexts. P-MIL, TSPNet and HR-Pro all have it.
+
+    Args:
+        features, first, length, bins: see `roi_align`; at least 6 bins.
+        longest: (M,) length of the longest segment of the same video. The published codes pad a video by a
+            quarter of it, which moves the origin and with it float32 rounding.
+        start, end: (M,) float32, in snippets.
+
+    Returns:
+        (M, 3, D) the largest value in the left context, inside, and in the right context.
+    """
+    side, at_once = bins // 6, max(1, _BINS_AT_ONCE // bins)
+    parts = [features.new_zeros(0, 3, features.shape[1])]
+    for rows in torch.split(torch.arange(len(start), device=start.device), at_once):
+        aligned = segment_bins(
+            features, first[rows], length[rows], longest[rows], start[rows], end[rows], bins
+        )
+        pieces = torch.split(aligned, [side, 4 * side, bins - 5 * side], dim=1)
+        parts.append(torch.stack([piece.amax(1) for piece in pieces], 1))
+    return torch.cat(parts)
+
+
+def segment_bins(
+    features: Tensor,
+    first: Tensor,
+    length: Tensor,
+    longest: Tensor,
+    start: Tensor,
+    end: Tensor,
+    bins: int,
+) -> Tensor:
+    """The bins of enlarged segments, (M, bins, D), before `segment_parts` pools them."""
+    padding = torch.ceil(longest * 0.25) + 1
+    quarter = (end - start) / 4
+    low, high = (start - quarter) + padding - 0.5, (end + quarter) + padding - 0.5
+    return roi_align(features, first, length, low, high, bins, padding.long())
+
+
+def contrast(parts: Tensor) -> Tensor:
+    """(M, 3, D) parts to (M, 3 D): inside minus left context, inside, inside minus right context."""
+    left, inside, right = parts.unbind(1)
+    return torch.cat([inside - left, inside, inside - right], dim=1)
