@@ -164,7 +164,7 @@ def test_mixed_precision_trains_to_nearly_the_same_losses(name: str, tmp_path: P
         size = {k: max(abs(v), abs(logs[0][0]["total"]) / 100) for k, v in terms(logs[0][0]).items()}
         differences.append({k: abs(v - logs[0][0][k]) / size[k] for k, v in terms(logs[1][0]).items()})
     median = {k: float(np.median([d[k] for d in differences])) for k in differences[0]}
-    assert max(median.values()) < 0.02, median
+    assert max(median.values()) < 0.03, median
 
 
 def terms(line: dict[str, Any]) -> dict[str, float]:

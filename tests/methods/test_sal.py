@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from torch import nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
@@ -23,15 +22,12 @@ from weaktal.methods.sal import (
     AdaptiveMask,
     SALConfig,
     bilinear_descriptor,
-    embed,
     generalized_cross_entropy,
     label_cross_entropy,
     pooled_at,
     scoring_rows,
     training_rows,
-    windows,
 )
-from weaktal.nn.dropout import dropout_mask
 from weaktal.train.config import recipes, resolve_config
 
 CLASSES = ("jump", "run", "throw")
@@ -130,83 +126,39 @@ def test_the_network_is_that_of_the_paper() -> None:
     a_rgb, a_flow = (h(e).sigmoid() for h, e in zip((method.cls_rgb, method.cls_flow), streams, strict=True))
     actionness = 0.7 * a_flow + 0.3 * a_rgb
     joint = method.encoder(x).relu()
-    q = bilinear_descriptor(joint @ joint.mT, 24.0**2)
+    q = bilinear_descriptor(joint, 24.0**2)
     enriched = joint + method.fc1(q)[:, :, None] * actionness
     torch.testing.assert_close(out.cas, method.cls(enriched).transpose(1, 2))
     torch.testing.assert_close(out.background_cas, ((1 - actionness) * method.cls(enriched)).transpose(1, 2))
     torch.testing.assert_close(out.actionness, actionness[:, 0])
     torch.testing.assert_close(out.streams[0], torch.stack([a_rgb[:, 0], a_flow[:, 0]]))
     torch.testing.assert_close(out.streams[1], torch.stack(mixed))
-    semantic = [method.fc(bilinear_descriptor(z @ z.mT, 24.0**2)) for z in (joint, *streams)]
+    semantic = [method.fc(bilinear_descriptor(z, 24.0**2)) for z in (joint, *streams)]
     torch.testing.assert_close(out.semantic, torch.stack(semantic))
 
 
 def test_the_descriptor() -> None:
     z = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]]])
-    q = bilinear_descriptor(z @ z.mT, 4).reshape(3, 3)
+    q = bilinear_descriptor(z, 4).reshape(3, 3)
     torch.testing.assert_close(q, q.T)
     assert q[1].tolist() == [0.0, 0.0, 0.0]  # exact zeros stay
     torch.testing.assert_close(q.norm(), torch.tensor(1.0))
     torch.testing.assert_close(q[0, 0] / q[0, 2], torch.tensor((5 / 4 + 1e-5) ** 0.5 / (1 / 4 + 1e-5) ** 0.5))
-    torch.testing.assert_close(bilinear_descriptor(-z @ -z.mT, 4), q.reshape(1, 9))
+    torch.testing.assert_close(bilinear_descriptor(-z, 4), q.reshape(1, 9))
     two = torch.tensor([[[1.0], [-1.0]]])
-    mixed_signs = bilinear_descriptor(two @ two.mT, 1)
+    mixed_signs = bilinear_descriptor(two, 1)
     assert mixed_signs.sign().tolist() == [[1.0, -1.0, -1.0, 1.0]]
 
 
-def test_the_gradient_of_the_descriptor_is_that_of_its_formula() -> None:
-    torch.manual_seed(0)
-    z = torch.randn(2, 4, 5, dtype=torch.float64)
-    z[:, 2] = 0  # a dead channel: its entries are zero and stay
+def test_a_dead_channel_has_no_gradient() -> None:
+    z = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    z[:, 2] = 0
     z.requires_grad_()
-    given = torch.randn(2, 16, dtype=torch.float64)
-    pooled = z @ z.mT / 3
-    root = pooled.sign() * (pooled.abs() + 1e-5).sqrt()
-    expected = torch.autograd.grad(F.normalize(root.flatten(1)), z, given)
-    torch.testing.assert_close(torch.autograd.grad(bilinear_descriptor(z @ z.mT, 3), z, given), expected)
-    assert not expected[0][:, 2].any()
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.5, 0.3])
-@pytest.mark.parametrize("extras", [False, True])
-def test_embeddings_and_their_gradients(rate: float, extras: bool) -> None:
-    torch.manual_seed(0)
-    joint, *streams = before = torch.randn(3, 3, 5, 6, dtype=torch.float64, requires_grad=True)
-    convs = [nn.Sequential(nn.Conv1d(1, 6, 3)).double() for _ in before]
-    heads = [nn.Sequential(nn.Conv1d(6, outputs, 1)).double() for outputs in (4, 1, 1)]
-    parameters = (before, *(c[0].bias for c in convs), *(p for h in heads for p in h[0].parameters()))
-
-    def seeded(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        torch.manual_seed(1)
-        return embed(before.unbind(), convs, heads, rate, extras=extras)
-
-    assert torch.autograd.gradcheck(seeded, parameters)
-    sums, classes, actionness = seeded()
-    expected = [
-        (x + conv[0].bias).relu()
-        for x, conv in zip(
-            [joint, *streams, *(x + x.roll(1, 0) for x in streams if extras)],
-            convs + convs[1:] * extras,
-            strict=True,
-        )
-    ]
-    torch.manual_seed(1)
-    masks = dropout_mask(torch.empty(len(expected), *joint.shape, dtype=torch.float64), rate)
-    e = torch.stack(expected) * masks
-    assert len(sums) == (3 if extras else 1)
-    for ours, z in zip(sums, e, strict=False):
-        torch.testing.assert_close(ours, z.mT @ z)
-    torch.testing.assert_close(classes, heads[0](e[0].mT).mT)
-    for ours, z, head in zip(actionness.flatten(0, 1), e[1:], heads[1:] * (1 + extras), strict=True):
-        torch.testing.assert_close(ours, head(z.mT)[:, 0])
-
-
-@pytest.mark.parametrize("size", [1, 3, 7])
-def test_windows_times_taps_are_a_convolution(size: int) -> None:
-    torch.manual_seed(0)
-    x, weight = torch.randn(2, 5, 4), torch.randn(6, 4, size)
-    expected = F.conv1d(x.mT, weight, padding=size // 2).mT
-    torch.testing.assert_close((windows(x, size) @ weight.flatten(1).T).view(2, 5, 6), expected)
+    bilinear_descriptor(z, 25.0)[:, ::3].sum().backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert not z.grad[:, 2].any()
+    assert z.grad[:, 0].any()
 
 
 def test_padding_changes_nothing() -> None:

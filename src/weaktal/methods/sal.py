@@ -25,10 +25,9 @@ from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.dropout import kept
+from weaktal.nn.dropout import Dropout
 from weaktal.nn.factored import FactoredAdam, FactoredLinear
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.precision import apply_whole
 
 Sampling = Literal["thumos14", "activitynet"]
 IntArray = NDArray[np.int64]
@@ -219,149 +218,26 @@ class Outputs(NamedTuple):
         return (1 - self.actionness)[..., None] * self.cas
 
 
-class _SignedRoots(torch.autograd.Function):
-    """Signed square roots of matrices (..., H, H) over `scale`, as rows (..., H²) of unit length."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, scale: float | Tensor) -> Tensor:
-        sign, root = sums.sign(), sums.abs().div_(scale).add_(1e-5).sqrt_()
-        out = (sign * root).flatten(-2)
-        norm = torch.linalg.vector_norm(out, dim=-1, keepdim=True).clamp_(min=1e-12)
-        out /= norm
-        ctx.save_for_backward(out, sign, root, 2 * scale * norm[..., None])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        out, sign, root, divisor = ctx.saved_tensors
-        along = (grads[0] * out).sum(-1, keepdim=True)
-        to_root = grads[0].addcmul(out, along, value=-1).view_as(root)
-        # where a matrix is zero so is its root, whatever is added to it
-        return to_root.div_(root).div_(divisor).mul_(sign.abs()), None
-
-
-def bilinear_descriptor(sums: Tensor, scale: float | Tensor) -> Tensor:
+def bilinear_descriptor(z: Tensor, divisor: Tensor | float) -> Tensor:
     """Second-order descriptor of a sequence: signed square roots of its pooled products, normalised.
 
     Args:
-        sums: (..., H, H), over snippets, of the products of channels.
-        scale: divides them, a power of the number of snippets; a number, or (B, 1, 1).
+        z: (..., H, T) embedding.
+        divisor: of the sums over snippets, a power of their number; a number, or (B, 1, 1).
 
     Returns:
         (..., H²), rows of unit length. As a matrix a row is symmetric.
     """
-    out: Tensor = apply_whole(_SignedRoots, sums, scale)
-    return out
+    pooled = z @ z.mT / divisor
+    return F.normalize((pooled.sign() * (pooled.abs() + 1e-5).sqrt()).flatten(-2), dim=-1)
 
 
-def windows(features: Tensor, size: int) -> Tensor:
-    """Snippets (B, T, D) with their neighbours and zeros outside a video: (B · T, D · `size`)."""
-    padded = F.pad(features, (0, 0, size // 2, size // 2))
-    return padded.unfold(1, size, 1).flatten(2).flatten(0, 1)
+def of_sums(convolution: nn.Module, convolved: Tensor) -> Tensor:
+    """From convolved videos (B, H, T), those of every video added to its predecessor, convolved.
 
-
-class _Embed(torch.autograd.Function):
-    """See `embed`. Where an embedding is zero, a gradient ends: nothing else is kept of ReLU and dropout."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        joint: Tensor,
-        rgb: Tensor,
-        flow: Tensor,
-        bias: Tensor,
-        cls: Tensor,
-        cls_bias: Tensor,
-        actionness: Tensor,
-        rate: float,
-        valid: Tensor | None,
-        extras: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        scale = 1 / (1 - rate)
-        # of the videos: joint, RGB, flow; of sums of videos: RGB, flow
-        e = joint.new_empty(5 if extras else 3, *joint.shape)
-        for before, own, added in zip((joint, rgb, flow), e, scale * bias, strict=False):
-            torch.add(added, before, alpha=scale, out=own)
-        # a convolution is linear: that of a sum of videos is the sum of theirs, bias aside
-        for before, own, mixed in zip((rgb, flow), e[1:3], e[3:], strict=False):
-            torch.add(own[1:], before[:-1], alpha=scale, out=mixed[1:])
-            torch.add(own[:1], before[-1:], alpha=scale, out=mixed[:1])
-        e.relu_()
-        if rate > 0:
-            e *= kept(e, rate)
-        if valid is not None:
-            e *= valid
-        ctx.save_for_backward(e, cls, actionness)
-        ctx.scale = scale
-        summed = e[:3] if extras else e[:1]
-        of_streams = e[1:].view(-1, 2, *joint.shape)
-        return summed.mT @ summed, F.linear(e[0], cls, cls_bias), of_streams @ actionness[:, None, :, None]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        e, cls, actionness = ctx.saved_tensors
-        to_sums, to_classes, to_streams = grads
-        of_streams = e[1:].view(*to_streams.shape[:-1], -1)
-        to_cls = to_classes.flatten(0, 1).T @ e[0].flatten(0, 1)
-        to_actionness = (to_streams.flatten(2, 3).mT @ of_streams.flatten(2, 3)).sum(0).squeeze(1)
-
-        to_e = torch.empty_like(e)
-        torch.matmul(to_classes, ctx.scale * cls, out=to_e[0])
-        torch.mul(to_streams, ctx.scale * actionness[:, None, None], out=to_e[1:].view_as(of_streams))
-        n = len(to_sums)
-        both = (to_sums + to_sums.mT).flatten(0, 1)
-        to_e[:n].flatten(0, 1).baddbmm_(e[:n].flatten(0, 1), both, alpha=ctx.scale)
-        torch.ops.aten.threshold_backward.grad_input(to_e, e, 0, grad_input=to_e)
-        own, mixed = to_e[:3], to_e[3:]
-        if len(mixed):
-            own[1:] += mixed
-        to_bias = own.sum((1, 2))  # once in a sum of videos
-        if len(mixed):
-            own[1:, :-1] += mixed[:, 1:]
-            own[1:, -1] += mixed[:, 0]
-        return *own, to_bias, to_cls, to_classes.sum((0, 1)), to_actionness, None, None, None
-
-
-def embed(
-    before: Sequence[Tensor],
-    convs: Sequence[nn.Sequential],
-    heads: Sequence[nn.Sequential],
-    rate: float,
-    *,
-    valid: Tensor | None = None,
-    extras: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The embeddings of videos, joint, of RGB and of flow: second-order sums, and scores of snippets.
-
-    Args:
-        before: three (B, T, H), what `convs` give without their biases.
-        convs: their biases (H,) are added before the ReLU.
-        heads: convolutions of one step to class scores, and to the actionness of RGB and of flow.
-        rate: probability of dropout behind the ReLU.
-        valid: (B, T, 1), 1 at snippets that count, 0 at padding. Default: all count.
-        extras: also the second-order sums of the streams, and the actionness of sums of videos, each with
-            its predecessor.
-
-    Returns:
-        (1, B, H, H) sums over snippets of the products of channels, with `extras` (3, B, H, H); (B, T, C)
-        class scores; (1, 2, B, T) actionness of both streams before the sigmoid, with `extras`
-        (2, 2, B, T).
+    A convolution is linear: that of a sum is the sum of the convolutions, less one bias.
     """
-    bias = torch.stack([_layer(c)[1] for c in convs])
-    (cls, cls_bias), *action = map(_layer, heads)
-    weights, biases = map(torch.stack, zip(*action, strict=True))
-    sums, classes, actionness = apply_whole(
-        _Embed, *before, bias, cls.squeeze(-1), cls_bias, weights.flatten(1), rate, valid, extras
-    )
-    return sums, classes, actionness.squeeze(-1) + biases[:, None]
-
-
-def _layer(of: nn.Sequential) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution in a sequence of its own."""
-    (conv,) = of
-    assert isinstance(conv, nn.Conv1d)
-    assert conv.bias is not None
-    return conv.weight, conv.bias
+    return convolved + convolved.roll(1, 0) - convolution.get_parameter("0.bias")[:, None]
 
 
 class AdaptiveMask(nn.Module):
@@ -417,12 +293,12 @@ def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: f
     Returns:
         (...), means over videos.
     """
-    sides = torch.stack([target, 1 - target])
-    weight = sides * mask
-    weight = (weight / (weight.sum(-1, keepdim=True) + 1e-7)).sum(0)  # no gradient: of each snippet, its side
-    # the probability of the target
-    fit = torch.addcmul(sides[1], scores, target - sides[1])
-    return (weight * (1 - (fit + 1e-7) ** q)).sum(-1).mean(-1) / q
+
+    def side(fit: Tensor, weight: Tensor) -> Tensor:
+        loss = (1 - (fit + 1e-7) ** q) / q
+        return (weight * loss).sum(dim=-1) / (weight.sum(dim=-1) + 1e-7)
+
+    return (side(scores, target * mask) + side(1 - scores, (1 - target) * mask)).mean(dim=-1)
 
 
 def pooled_at(cas: Tensor, best: Tensor) -> Tensor:
@@ -432,7 +308,7 @@ def pooled_at(cas: Tensor, best: Tensor) -> Tensor:
 
 def _indicator(values: Tensor, k: int) -> Tensor:
     """(B, T), 1 at the `k` largest values of each row."""
-    return torch.zeros_like(values).scatter_(1, values.topk(k, dim=1, sorted=False).indices, 1.0)
+    return torch.zeros_like(values).scatter(1, values.topk(k, dim=1).indices, 1.0)
 
 
 # ----------------------------------------------------------------------------------------------- method
@@ -457,6 +333,7 @@ class SAL(SnippetMethod):
         self.encoder = nn.Sequential(nn.Conv1d(dim, hidden, config.kernel, padding=config.kernel // 2))
         self.action_rgb = nn.Sequential(nn.Conv1d(dim // 2, hidden, 3, padding=1))
         self.action_flow = nn.Sequential(nn.Conv1d(dim // 2, hidden, 3, padding=1))
+        self.dropout = Dropout(config.dropout)
         self.cls = nn.Sequential(nn.Conv1d(hidden, len(classes), 1))
         self.cls_rgb = nn.Sequential(nn.Conv1d(hidden, 1, 1))
         self.cls_flow = nn.Sequential(nn.Conv1d(hidden, 1, 1))
@@ -468,16 +345,11 @@ class SAL(SnippetMethod):
 
     # ------------------------------------------------------------------------------------- network
 
-    def _convolved(self, features: Tensor) -> tuple[Tensor, ...]:
-        """The convolutions of both streams together, of RGB and of flow, without biases, (B, T, H) each.
-
-        All are products of the same windows of snippets with the taps of a convolution.
-        """
-        joint, *streams = (_layer(c)[0].flatten(1) for c in (self.encoder, self.action_rgb, self.action_flow))
-        of_joint = windows(features, self.config.kernel)
-        of_streams = of_joint if self.config.kernel == 3 else windows(features, 3)
-        products = F.linear(of_joint, joint), *map(F.linear, of_streams.chunk(2, dim=1), streams)
-        return tuple(x.view(*features.shape[:2], -1) for x in products)
+    def convolved(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Convolutions of both streams together, of RGB and of flow: (B, T, D) to (B, H, T) each."""
+        x = features.mT
+        rgb, flow = x.chunk(2, dim=1)
+        return self.encoder(x), self.action_rgb(rgb), self.action_flow(flow)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None, *, extras: bool = False) -> Outputs:
         """Scores of snippets and videos.
@@ -487,44 +359,46 @@ class SAL(SnippetMethod):
             lengths: (B,) number of snippets that count; those after are padding. Default: all.
             extras: add what only the losses need, see `Outputs`. Not with padding.
         """
-        t = features.shape[1]
-        scale: Tensor | float = float(t) ** self.config.pool_power
-        valid = None
-        if lengths is not None and int(lengths.min()) < t:
-            inside = torch.arange(t, device=lengths.device) < lengths[:, None]
-            valid = inside[..., None].to(features.dtype)
-            features = features * valid
-            scale = lengths.to(features.dtype)[:, None, None] ** self.config.pool_power
-        before = by_rows(self._convolved, features)
-        rate = self.config.dropout if self.training else 0.0
-        sums, scores, actionness = embed(
-            before,
-            [self.encoder, self.action_rgb, self.action_flow],
-            [self.cls, self.cls_rgb, self.cls_flow],
-            rate,
-            valid=valid,
-            extras=extras,
-        )
-        action = actionness.sigmoid()
-        rgb, flow = action[0]
-        fused = (1 - self.config.rgb_share) * flow + self.config.rgb_share * rgb
+        c, t = self.config, features.shape[1]
+        count: Tensor | float = float(t)
+        inside = None
+        if lengths is not None:
+            count = lengths.to(features.dtype)[:, None, None]
+            inside = (torch.arange(t, device=lengths.device) < lengths[:, None])[:, None]
+            features = features * inside.mT
+        convolved = by_rows(self.convolved, features)
+        joint, *streams = embeddings = [self.embedded(x, inside) for x in convolved]
+        action = self.actionness(*streams)
+        rgb, flow = action
+        fused = (1 - c.rgb_share) * flow + c.rgb_share * rgb
 
-        descriptor = bilinear_descriptor(sums, scale)
-        video = self.fc1(descriptor[0])
-        # cls(E + s ⊗ A) = W E + b + (W s) ⊗ A, without an enriched copy of the embedding
-        weight = _layer(self.cls)[0].squeeze(-1)
-        cas = torch.addcmul(scores, (video @ weight.T)[:, None], fused[..., None])
-        return Outputs(cas, action, fused, self.fc(descriptor))
+        described = embeddings if extras else [joint]
+        descriptors = torch.stack([bilinear_descriptor(z, count**c.pool_power) for z in described])
+        video = self.fc1(descriptors[0])
+        enriched = joint + video[..., None] * fused[:, None]
+
+        own_and_mixed = [action]
+        if extras:
+            convolutions = self.action_rgb, self.action_flow
+            mixed = [of_sums(f, x) for f, x in zip(convolutions, convolved[1:], strict=True)]
+            own_and_mixed.append(self.actionness(*(self.embedded(x) for x in mixed)))
+        return Outputs(self.cls(enriched).mT, torch.stack(own_and_mixed), fused, self.fc(descriptors))
+
+    def embedded(self, convolved: Tensor, inside: Tensor | None = None) -> Tensor:
+        """(B, H, T), zero at the padding that is not `inside` (B, 1, T)."""
+        e: Tensor = self.dropout(F.relu(convolved))
+        return e if inside is None else e * inside
+
+    def actionness(self, rgb: Tensor, flow: Tensor) -> Tensor:
+        """(2, B, T), in [0, 1], from the embeddings (B, H, T) of RGB and flow."""
+        return torch.stack([self.cls_rgb(rgb)[:, 0], self.cls_flow(flow)[:, 0]]).sigmoid()
 
     def fused_activation(self, out: Outputs) -> Tensor:
         """(B, T, C): class probability and the actionness of both streams, averaged by `config.fusion`."""
-        return self._fused(out.cas.softmax(dim=-1), out.streams[0])
-
-    def _fused(self, probability: Tensor, streams: Tensor) -> Tensor:
         w_cas, w_rgb, w_flow = self.config.fusion
-        rgb, flow = streams
+        rgb, flow = out.streams[0]
         action = w_rgb * rgb + w_flow * flow
-        fused: Tensor = (w_cas * probability + action[..., None]) / sum(self.config.fusion)
+        fused: Tensor = (w_cas * out.cas.softmax(dim=-1) + action[..., None]) / sum(self.config.fusion)
         return fused
 
     # ------------------------------------------------------------------------------------ training
@@ -550,34 +424,31 @@ class SAL(SnippetMethod):
         if len(out.streams) < 2:
             raise ValueError("the losses need forward(..., extras=True)")
         background = out.background_cas
-        k, k_background = (max(1, t // d) for d in (c.class_divisor, c.background_divisor))
         with torch.no_grad():
-            probability, of_background = torch.stack([out.cas, background]).softmax(dim=-1)
+            probability = out.cas.softmax(dim=-1)
             mask = self.mask(probability)
             positive = self.pseudo_labels(out)
-            rank_by = out.cas if c.select_by == "cas" else self._fused(probability, out.streams[0])
-            # one call for both, sorted where the shorter one is the beginning of the longer
-            best = torch.stack([rank_by, of_background]).topk(
-                max(k, k_background), dim=2, sorted=k != k_background
+            rank_by = out.cas if c.select_by == "cas" else self.fused_activation(out)
+            best = rank_by.topk(max(1, t // c.class_divisor), dim=1).indices
+            best_background = (
+                background.softmax(dim=-1).topk(max(1, t // c.background_divisor), dim=1).indices
             )
-            first, first_background = best.indices
             # of the videos and of their sums, for both streams
             target = torch.stack([positive, torch.maximum(positive, positive.roll(1, 0))])[:, None]
             weight = torch.stack([mask, (mask + mask.roll(1, 0)) / 2])[:, None]
-        top = pooled_at(out.cas, first[:, :k])
-        top_background = pooled_at(background, first_background[:, :k_background])
+        top = pooled_at(out.cas, best)
+        top_background = pooled_at(background, best_background)
         # Kullback-Leibler divergence from the uniform distribution
         to_uniform = -F.log_softmax(top_background, dim=1).mean() - np.log(top_background.shape[1])
 
         actionness, mixing = generalized_cross_entropy(out.streams, target, weight, c.gce_q).sum(dim=1)
-        mil, *semantic = label_cross_entropy(torch.cat([top[None], out.semantic]), labels)
         terms = {
-            "mil": mil,
+            "mil": label_cross_entropy(top, labels),
             "background": to_uniform,
             "actionness": actionness,
             "mixing": mixing,
             "consistency": F.mse_loss(*out.streams[0]),
-            "semantic": sum(semantic[1:], start=semantic[0]),
+            "semantic": label_cross_entropy(out.semantic, labels).sum(),
         }
         total = (
             terms["mil"]
