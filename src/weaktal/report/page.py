@@ -10,7 +10,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from weaktal.core import Annotations, write_text
+from weaktal.evaluate.diagnosis import KINDS
 from weaktal.report.timeline import WIDTH, RunView, best_cut, class_colors, clock, view_video
+
+# one colour for each of `weaktal.evaluate.diagnosis.KINDS`
+KIND_COLORS = dict(
+    zip(KINDS, ("#1c8a4c", "#4a90c2", "#7a5bc7", "#e0a020", "#b0568f", "#c62f3b"), strict=True)
+)
 
 
 def write_report(
@@ -60,6 +66,7 @@ def write_report(
             annotations.instance_table().label, minlength=len(annotations.classes)
         ).tolist(),
         colors=class_colors(len(annotations.classes)),
+        kind_colors=KIND_COLORS,
         views=views,
         left_out=len(annotations) - len(names),
         mean=lambda x: float(np.mean(x)),
