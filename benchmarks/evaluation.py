@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from weaktal.core import Annotations, Detections
-from weaktal.evaluate import evaluate
+from weaktal.evaluate import analyse, evaluate, intervals
 from weaktal.formats import load_annotations, load_detections
 
 
@@ -105,6 +105,13 @@ def main() -> None:
     print(f"plain pandas {slow:10.2f} s")
     print(f"weaktal      {1000 * fast:10.1f} ms   peak {small:.1f} MiB   {slow / fast:.0f} times faster")
     print(f"reading the detections {1000 * loading:.0f} ms")
+    for what, run in (
+        ("intervals of 1,000 resamples", lambda: intervals(detections, truth)),
+        ("diagnosis, all of it", lambda: analyse(detections, truth, thresholds[2:]).to_dict()),
+    ):
+        begin = time.perf_counter()
+        run()
+        print(f"{what} {time.perf_counter() - begin:.2f} s")
 
 
 if __name__ == "__main__":

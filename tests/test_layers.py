@@ -23,7 +23,7 @@ ROOMS = {
     "report": {"core", "evaluate"},
     "nn": set(),
     "dataset": {"core", "formats", "features"},
-    "files": {"core", "dataset", "evaluate", "features", "formats"},
+    "files": {"core", "dataset", "evaluate", "features", "formats", "report"},
     "methods": {"core", "nn", "localize", "features"},
     "train": {"core", "dataset", "evaluate", "features", "formats", "methods", "nn", "report"},
     "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from weaktal.features.store import FeatureStore as FeatureStore
     from weaktal.files.convert import convert as convert
     from weaktal.files.convert import simulate_clicks as simulate_clicks
+    from weaktal.files.diagnosis import diagnose as diagnose
     from weaktal.files.evaluation import evaluate_detections as evaluate_detections
     from weaktal.files.inspection import inspect as inspect
     from weaktal.formats import load_annotations as load_annotations
@@ -52,6 +53,7 @@ _PLACES = {
     "TimeAxis": "core",
     "convert": "files.convert",
     "convert_checkpoint": "train.official",
+    "diagnose": "files.diagnosis",
     "evaluate_detections": "files.evaluation",
     "extract": "features.extract.extraction",
     "inspect": "files.inspection",

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "localize": "detections of a trained run",
     "predict": "segments of your own videos, by a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
+    "diagnose": "what is wrong with detections, and what mending it would bring",
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
     "search": "good hyper-parameters on a held-out part of the training set",

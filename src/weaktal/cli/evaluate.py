@@ -15,14 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("detections", type=options.path, help="ActivityNet JSON or CSV")
-    truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--data", type=options.path, metavar="DATASET.yaml", help="data set description")
-    truth.add_argument(
-        "--ground-truth",
-        type=options.path,
-        metavar="PATH",
-        help="annotations alone: ActivityNet JSON, a W-TALC folder, or CSV",
-    )
+    options.add_truth(parser)
     options.add_subset(parser)
     add(
         "--protocol",
@@ -46,6 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="on the snippet grid: put detected times within a millionth of a whole snippet on it",
     )
+    add(
+        "--intervals",
+        nargs="?",
+        type=options.count,
+        const=1000,
+        metavar="RESAMPLES",
+        help="also intervals of every mAP, by resampling the videos (default 1000 times)",
+    )
+    add(
+        "--against",
+        type=options.path,
+        metavar="DETECTIONS",
+        help="also the difference to these, with its interval",
+    )
     add("--per-class", action="store_true", help="also print average precision by class")
     add("--json", type=options.path, metavar="FILE", help="write the results for programs")
 
@@ -65,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
             ignore=args.ignore,
             tiou=args.tiou,
             snap=args.snap,
+            resamples=args.intervals,
+            against=args.against,
         )
     for warning in caught:
         print(f"note: {warning.message}")

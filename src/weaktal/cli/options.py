@@ -176,6 +176,18 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = None) -> Non
     parser.add_argument("--data", type=path, help=text)
 
 
+def add_truth(parser: argparse.ArgumentParser) -> None:
+    """``--data`` or ``--ground-truth``, one of them."""
+    truth = parser.add_mutually_exclusive_group(required=True)
+    truth.add_argument("--data", type=path, metavar="DATASET.yaml", help="data set description")
+    truth.add_argument(
+        "--ground-truth",
+        type=path,
+        metavar="PATH",
+        help="annotations alone: ActivityNet JSON, a W-TALC folder, or CSV",
+    )
+
+
 def add_subset(parser: argparse.ArgumentParser, default: str | None = "test") -> None:
     """``--subset``."""
     parser.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from weaktal.core import Annotations, Detections, InputError, did_you_mean
 from weaktal.evaluate.detection import Coverage, DetectionResult, evaluate, file_sha256
+from weaktal.evaluate.intervals import RESAMPLES, Intervals, differences, intervals
 from weaktal.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ class Evaluation:
     Attributes:
         results: one per protocol, in the order of asking.
         notes: what to know about the numbers: videos that are missing or not annotated.
+        intervals: of each result, where they were asked for.
+        differences: of each result, "other minus these", where there was another.
         detections_file, annotation_file: what was read; None for what was in memory.
     """
 
     results: tuple[DetectionResult, ...]
     notes: tuple[str, ...] = ()
+    intervals: tuple[Intervals, ...] = ()
+    differences: tuple[Intervals, ...] = ()
     detections_file: Path | None = None
     annotation_file: Path | None = None
 
@@ -45,9 +50,13 @@ class Evaluation:
         """Plain values for JSON: of one protocol the result's own, of several by name under "protocols"."""
         files = {"detections_file": self.detections_file, "annotation_file": self.annotation_file}
         out: dict[str, Any] = {k: None if v is None else str(v) for k, v in files.items()}
+        each = [result.to_dict() for result in self.results]
+        for key in ("intervals", "differences"):
+            for plain, found in zip(each, getattr(self, key), strict=False):
+                plain[key] = found.to_dict()
         if len(self.results) > 1:
-            return out | {"protocols": {r.protocol.name: r.to_dict() for r in self.results}}
-        return out | self.result.to_dict()
+            return out | {"protocols": {r.protocol.name: e for r, e in zip(self.results, each, strict=True)}}
+        return out | each[0]
 
     def __str__(self) -> str:
         return self.text()
@@ -84,6 +93,9 @@ class Evaluation:
                 f"The protocol alone moves mAP@{first.tiou[widest]:g} by {100 * spread[widest]:.2f} points: "
                 "compare numbers under one protocol only.",
             ]
+        for title, found in (("interval", self.intervals), ("difference", self.differences)):
+            for result, one in zip(results, found, strict=False):
+                lines += ["", *_interval_lines(title, result, one)]
         if per_class:
             for result in results:
                 lines += ["", *_class_lines(result)]
@@ -100,6 +112,8 @@ def evaluate_detections(
     ignore: PathLike | None = None,
     tiou: Sequence[float] | None = None,
     snap: bool = False,
+    resamples: int | None = None,
+    against: Detections | PathLike | None = None,
 ) -> Evaluation:
     """Mean average precision of detections; give either `data` or `ground_truth`.
 
@@ -113,6 +127,8 @@ def evaluate_detections(
         ignore: a file of ambiguous intervals; detections that touch one are removed.
         tiou: thresholds in (0, 1]; default the protocol's.
         snap: put detected times within a millionth of a whole snippet on the grid of integer protocols.
+        resamples: also give intervals of every mAP, by so many resamples of the videos.
+        against: other detections in the same videos, for intervals of the difference.
 
     Raises:
         InputError: unreadable files, nothing to evaluate against, an unknown class, subset or protocol.
@@ -120,37 +136,27 @@ def evaluate_detections(
     Warns:
         CoverageWarning: what `weaktal.formats.load_annotations` warns of.
     """
-    if (data is None) == (ground_truth is None):
-        raise TypeError("either data or ground_truth")
-    annotations, roles, default, source = _truth(data, ground_truth, ignore)
-    named = roles.get(subset or "", subset)
-    if named is not None and named == subset:
-        from weaktal.formats import subset_name
-
-        named = subset_name(annotations, named)
+    truth = load_truth(data, ground_truth, subset, ignore)
+    annotations, named, source = truth.annotations, truth.subset, truth.source
     detections_file = None
     if not isinstance(detections, Detections):
-        from weaktal.formats import load_detections
-
         detections_file = Path(detections)
-        detections = load_detections(detections_file)
-    wanted: list[Protocol | str] = list(PROTOCOLS) if protocol == "all" else [protocol or default]
+        detections = loaded(detections_file)
+    wanted: list[Protocol | str] = list(PROTOCOLS) if protocol == "all" else [protocol or truth.protocol]
     digest = None if source is None else file_sha256(source)
-    results = []
+    options: dict[str, Any] = {"tiou": tiou, "ignore": None if ignore is None else True, "subset": named}
+    results, spread, moved = [], [], []
     try:
+        other = None if against is None else loaded(against)
         for one in wanted:
             found = get_protocol(one) if isinstance(one, str) else one
-            results.append(
-                evaluate(
-                    detections,
-                    annotations,
-                    replace(found, snap=SNAP) if snap else found,
-                    tiou=tiou,
-                    ignore=None if ignore is None else True,
-                    subset=named,
-                    annotation_sha256=digest,
-                )
-            )
+            applied = replace(found, snap=SNAP) if snap else found
+            results.append(evaluate(detections, annotations, applied, annotation_sha256=digest, **options))
+            n = resamples or RESAMPLES
+            if resamples is not None:
+                spread.append(intervals(detections, annotations, applied, resamples=n, **options))
+            if other is not None:
+                moved.append(differences([detections], [other], annotations, applied, resamples=n, **options))
     except InputError as error:
         raise InputError(
             error.message,
@@ -161,37 +167,89 @@ def evaluate_detections(
             hint=error.hint,
         ) from None
     return Evaluation(
-        tuple(results), tuple(_notes(results[0].coverage, annotations)), detections_file, source
+        tuple(results),
+        tuple(_notes(results[0].coverage, annotations)),
+        tuple(spread),
+        tuple(moved),
+        detections_file,
+        source,
     )
 
 
-def _truth(
+def loaded(detections: Detections | PathLike) -> Detections:
+    """Detections in memory, or those of a file."""
+    if isinstance(detections, Detections):
+        return detections
+    from weaktal.formats import load_detections
+
+    return load_detections(detections)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What detections are held against.
+
+    Attributes:
+        annotations: all of them.
+        subset: the file's word for the chosen subset; None for all annotated videos.
+        protocol: name of the default protocol.
+        source: the annotation file, None for what was in memory.
+        name: of the data set, where there is one.
+    """
+
+    annotations: Annotations
+    subset: str | None
+    protocol: str
+    source: Path | None
+    name: str | None
+
+    @property
+    def chosen(self) -> Annotations:
+        """The annotations of the subset."""
+        return self.annotations if self.subset is None else self.annotations.subset(self.subset)
+
+
+def load_truth(
     data: Dataset | PathLike | None,
     ground_truth: Annotations | PathLike | None,
-    ignore: PathLike | None,
-) -> tuple[Annotations, dict[str, str], str, Path | None]:
-    """Annotations, the words for our roles, the default protocol, and the annotation file."""
-    from weaktal.formats import load_annotations, load_ignored
+    subset: str | None,
+    ignore: PathLike | None = None,
+) -> GroundTruth:
+    """Annotations of a data set (or its description), or annotations alone (or their file); give either.
 
+    Args:
+        data, ground_truth: see `evaluate_detections`.
+        subset: role or name.
+        ignore: a file of ambiguous intervals.
+
+    Raises:
+        InputError: unreadable, without annotations, or without that subset.
+    """
+    from weaktal.formats import load_annotations, load_ignored, subset_name
+
+    if (data is None) == (ground_truth is None):
+        raise TypeError("either data or ground_truth")
     if ground_truth is not None:
+        roles: Mapping[str, str] = {}
         if isinstance(ground_truth, Annotations):
             annotations, source = ground_truth, None
-            if ignore is not None:
-                annotations = annotations.with_ignored(load_ignored(ignore))
         else:
-            annotations, source = load_annotations(ground_truth, ignore=ignore), Path(ground_truth)
-        return annotations, {}, "activitynet", source
+            annotations, source = load_annotations(ground_truth), Path(ground_truth)
+        protocol, name = "activitynet", None
+    else:
+        from weaktal.dataset import Dataset
 
-    from weaktal.dataset import Dataset
-
-    assert data is not None
-    dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-    if dataset.annotations is None or dataset.annotation_file is None:
-        raise InputError("this data set has no annotations to evaluate against", file=dataset.path)
-    annotations = dataset.annotations
+        assert data is not None
+        dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+        if dataset.annotations is None or dataset.annotation_file is None:
+            raise InputError("this data set has no annotations to evaluate against", file=dataset.path)
+        annotations, source, roles = dataset.annotations, dataset.annotation_file, dataset.roles
+        protocol, name = dataset.protocol, dataset.name
     if ignore is not None:
         annotations = annotations.with_ignored(load_ignored(ignore))
-    return annotations, dict(dataset.roles), dataset.protocol, dataset.annotation_file
+    if subset is not None:
+        subset = roles.get(subset) or subset_name(annotations, subset)
+    return GroundTruth(annotations, subset, protocol, source, name)
 
 
 def _class_lines(result: DetectionResult) -> list[str]:
@@ -205,6 +263,22 @@ def _class_lines(result: DetectionResult) -> list[str]:
             f"{name:{width}} " + " ".join(f"{100 * x:6.2f}" for x in ap) + f"   {100 * ap.mean():7.2f}"
         )
     return lines
+
+
+def _interval_lines(title: str, result: DetectionResult, found: Intervals) -> list[str]:
+    one = found.average
+    what = "other minus these, in points" if title == "difference" else "in %"
+    p = f", p {one.p_value:.2g}" if title == "difference" else ""
+    return [
+        f"{_title(result)}: average {100 * one.value:.2f}, {100 * one.level:.0f} % {title} "
+        f"{100 * one.low:.2f} to {100 * one.high:.2f} ({what}; {len(one.resamples)} resamples of the "
+        f"videos{p})",
+        "  "
+        + ", ".join(
+            f"@{t:g} {100 * i.low:.1f} to {100 * i.high:.1f}"
+            for t, i in zip(found.tiou, found.at, strict=True)
+        ),
+    ]
 
 
 def _title(result: DetectionResult) -> str:
