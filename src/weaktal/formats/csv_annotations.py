@@ -6,14 +6,13 @@ neither names a video of which nothing is known. Only ``video`` and ``label`` ar
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
 
-from weaktal.core import Annotations, InputError, Instances, Video, write_text
-from weaktal.formats.reading import PathLike, number, read_rows
+from weaktal.core import Annotations, InputError, Instances, Video
+from weaktal.formats.reading import PathLike, check_name, number
+from weaktal.formats.tables import read_rows, write_rows
 
 COLUMNS = {
     "video": ["video", "video-id", "video_id", "name"],
@@ -24,13 +23,15 @@ COLUMNS = {
     "duration": ["duration"],
     "fps": ["fps"],
 }
+NUMBERS = ("start", "end", "duration", "fps")
 
 
 def read(path: PathLike) -> Annotations:
     """Annotations; videos in order of first appearance, classes sorted by name."""
     videos: dict[str, dict[str, Any]] = {}
-    for line, row in read_rows(path, COLUMNS, ["video", "label"]):
+    for line, row in read_rows(path, COLUMNS, ["video", "label"], NUMBERS):
         field = f"line {line}"
+        check_name(row["video"], "video", file=path, field=field)
         entry = videos.setdefault(row["video"], {"rows": [], "labels": set()})
         for key in ("subset", "duration", "fps"):
             text = row.get(key)
@@ -43,7 +44,7 @@ def read(path: PathLike) -> Annotations:
                     file=path,
                     field=field,
                     found=text,
-                    expected=entry[key],
+                    expected=str(entry[key]),
                 )
         start, end = row.get("start", ""), row.get("end", "")
         if bool(start) != bool(end) or (start and not row["label"]):
@@ -81,16 +82,14 @@ def read(path: PathLike) -> Annotations:
 
 def write(annotations: Annotations, path: PathLike) -> None:
     """Write the table. Points, ignored intervals and classes that no video has are not part of it."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["video", "subset", "duration", "fps", "start", "end", "label"])
+    rows = list[list[str | float]]()
     for v in annotations:
-        head = [v.name, v.subset or "", *("" if x is None else repr(x) for x in (v.duration, v.fps))]
+        head = [v.name, v.subset or "", *("" if x is None else x for x in (v.duration, v.fps))]
         it = v.instances
-        rows: list[list[str]] = [
-            [repr(s), repr(e), annotations.classes[c]]
+        mine: list[list[str | float]] = [
+            [s, e, annotations.classes[c]]
             for s, e, c in zip(it.start.tolist(), it.end.tolist(), it.label.tolist(), strict=True)
         ]
-        rows += [["", "", annotations.classes[c]] for c in v.labels if c not in set(it.label.tolist())]
-        table.writerows([*head, *row] for row in rows or [["", "", ""]])
-    write_text(path, text.getvalue())
+        mine += [["", "", annotations.classes[c]] for c in v.labels if c not in set(it.label.tolist())]
+        rows += [[*head, *row] for row in mine or [["", "", ""]]]
+    write_rows(path, ["video", "subset", "duration", "fps", "start", "end", "label"], rows)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
 
-from weaktal.core import Detections, InputError, write_text
+from weaktal.core import Detections, InputError
 from weaktal.formats.csv_annotations import COLUMNS as ANNOTATION_COLUMNS
-from weaktal.formats.reading import PathLike, class_place, number, read_rows
+from weaktal.formats.reading import PathLike, check_name, class_place, number
+from weaktal.formats.tables import read_rows, write_rows
 
 COLUMNS = {key: ANNOTATION_COLUMNS[key] for key in ("video", "start", "end", "label")} | {
     "score": ["score", "confidence"]
@@ -20,9 +19,9 @@ COLUMNS = {key: ANNOTATION_COLUMNS[key] for key in ("video", "start", "end", "la
 def read(path: PathLike, classes: Sequence[str] | None = None) -> Detections:
     """Detections in file order; `classes` as in `weaktal.formats.load_detections`."""
     video, span, label, score, lines = [], [], [], [], []
-    for line, row in read_rows(path, COLUMNS, list(COLUMNS)):
-        video.append(row["video"])
-        label.append(row["label"])
+    for line, row in read_rows(path, COLUMNS, list(COLUMNS), ("start", "end", "score")):
+        video.append(check_name(row["video"], "video", file=path, field=f"line {line}"))
+        label.append(check_name(row["label"], "class", file=path, field=f"line {line}"))
         start, end, value = (
             number(row[c], file=path, field=f"line {line}, {c}") for c in ("start", "end", "score")
         )
@@ -53,18 +52,13 @@ def read(path: PathLike, classes: Sequence[str] | None = None) -> Detections:
 
 def write(detections: Detections, path: PathLike) -> None:
     """Write the rows in their order. Videos and classes without a detection are not part of the table."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    table.writerows(
-        [detections.names[v], repr(s), repr(e), detections.classes[c], repr(p)]
-        for v, s, e, c, p in zip(
-            detections.video.tolist(),
-            detections.start.tolist(),
-            detections.end.tolist(),
-            detections.label.tolist(),
-            detections.score.tolist(),
-            strict=True,
-        )
+    rows = zip(
+        detections.video.tolist(),
+        detections.start.tolist(),
+        detections.end.tolist(),
+        detections.label.tolist(),
+        detections.score.tolist(),
+        strict=True,
     )
-    write_text(path, text.getvalue())
+    names, classes = detections.names, detections.classes
+    write_rows(path, list(COLUMNS), ([names[v], s, e, classes[c], p] for v, s, e, c, p in rows))

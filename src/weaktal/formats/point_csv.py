@@ -7,15 +7,14 @@ either (some files lack it; the class name says the same).
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Container, Mapping
 
 import numpy as np
 
-from weaktal.core import Annotations, InputError, did_you_mean, write_text
+from weaktal.core import Annotations, InputError, did_you_mean
 from weaktal.formats.points import PointTable
-from weaktal.formats.reading import PathLike, number, read_rows
+from weaktal.formats.reading import PathLike, check_name, number
+from weaktal.formats.tables import read_rows, write_rows
 
 COLUMNS = {"video": ["video_id", "video"], "label": ["class", "label"], "point": ["point"]}
 ORIGIN = {"origin": ["origin"]}  # of clicks that nobody made, in every row
@@ -35,8 +34,8 @@ def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str]
     """
     video, time, label = [], [], []
     origin = None
-    for line, row in read_rows(path, COLUMNS | ORIGIN, ["video", "label", "point"]):
-        name = row["video"]
+    for line, row in read_rows(path, COLUMNS | ORIGIN, ["video", "label", "point"], ["point"]):
+        name = check_name(row["video"], "video", file=path, field=f"line {line}")
         rate = fps.get(name) if isinstance(fps, Mapping) else fps
         if rate is None and among is not None and name not in among:
             rate = np.nan
@@ -49,7 +48,7 @@ def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str]
                 hint="name a frame rate table in the data set description (fps: ...)",
             )
         video.append(name)
-        label.append(row["label"])
+        label.append(check_name(row["label"], "class", file=path, field=f"line {line}"))
         time.append(number(row["point"], file=path, field=f"line {line}, point") / rate)
         origin = row.get("origin") or origin
     return PointTable(tuple(video), np.array(time, np.float64), tuple(label), origin)
@@ -91,15 +90,13 @@ def write(
         classes: class list for ``class_index``; without it the classes that occur, sorted.
     """
     place = {name: i for i, name in enumerate(classes or points.classes)}
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    rows = list[list[str | float]]()
     origin = [points.origin] if points.origin else []
-    table.writerow(["class", "class_index", "video_id", "point", *(["origin"] if origin else [])])
     for name, time, label in zip(points.video, points.time.tolist(), points.label, strict=True):
         if isinstance(fps, Mapping) and name not in fps:
             raise InputError("no frame rate for this video", found=repr(name), hint=did_you_mean(name, fps))
         rate = fps[name] if isinstance(fps, Mapping) else fps
         whole = round(time * rate)
         frame = whole if whole / rate == time else time * rate
-        table.writerow([label, place[label], name, repr(frame), *origin])
-    write_text(path, text.getvalue())
+        rows.append([label, place[label], name, frame, *origin])
+    write_rows(path, ["class", "class_index", "video_id", "point", *(["origin"] if origin else [])], rows)
