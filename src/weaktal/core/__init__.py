@@ -12,7 +12,7 @@ from weaktal.core.annotations import (
 from weaktal.core.atomic import atomic_path, write_text
 from weaktal.core.detections import Detections
 from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
-from weaktal.core.names import composed, file_name, file_names
+from weaktal.core.names import NameIndex, composed, file_name, file_names
 from weaktal.core.printable import printable, shown
 from weaktal.core.scores import SnippetScores
 from weaktal.core.time_axis import TimeAxis, piecewise_linear
@@ -24,6 +24,7 @@ __all__ = [
     "InputError",
     "InstanceTable",
     "Instances",
+    "NameIndex",
     "Points",
     "SnippetScores",
     "TimeAxis",

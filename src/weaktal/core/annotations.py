@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from weaktal.core.errors import InputError, did_you_mean
+from weaktal.core.names import NameIndex
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -172,7 +173,7 @@ class Annotations:
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(set(self.classes)) != len(self.classes):
             twice = sorted({c for c in self.classes if self.classes.count(c) > 1})
-            raise InputError("class names must differ", found=twice)
+            raise InputError("class names must differ", found=", ".join(map(repr, twice)))
 
     @classmethod
     def of(cls, classes: Iterable[str], videos: Iterable[Video]) -> Annotations:
@@ -218,11 +219,13 @@ class Annotations:
         return Annotations(self.classes, {v.name: v for v in self if keep(v)})
 
     def subset(self, name: str) -> Annotations:
-        """The videos of one subset, by the file's own word for it.
+        """The videos of one subset, by the file's own word for it; all of them where no video has a subset.
 
         Raises:
-            InputError: no video has that subset.
+            InputError: videos have subsets, and none has that one.
         """
+        if not self.subsets:
+            return self
         found = self.where(lambda v: v.subset == name)
         if not found.videos:
             raise InputError(
@@ -239,13 +242,17 @@ class Annotations:
 
     def with_points(self, points: Mapping[str, Points]) -> Annotations:
         """A copy with point labels; videos that `points` does not name lose theirs."""
+        known = NameIndex(self.videos)
         for name in points:
-            self.video(name)
-        return self.map(lambda v: replace(v, points=points.get(v.name)))
+            if name not in known:
+                self.video(name)
+        table = known.rename(points)
+        return self.map(lambda v: replace(v, points=table.get(v.name)))
 
     def with_ignored(self, ignored: Mapping[str, FloatArray]) -> Annotations:
         """A copy with ambiguous intervals; names that are not annotated are left out."""
-        return self.map(lambda v: replace(v, ignored=ignored.get(v.name, np.empty((0, 2)))))
+        table = NameIndex(self.videos).rename(ignored)
+        return self.map(lambda v: replace(v, ignored=table.get(v.name, np.empty((0, 2)))))
 
     def instance_table(self) -> InstanceTable:
         """All instances as columns, in file order."""

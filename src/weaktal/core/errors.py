@@ -38,6 +38,19 @@ class InputError(Exception):
         self.found, self.expected, self.hint = found, expected, hint
         super().__init__(str(self))
 
+    def at(self, file: str | PathLike[str]) -> InputError:
+        """The same error, found in a file; one that names its file already stays as it is."""
+        if self.file is not None:
+            return self
+        return InputError(
+            self.message,
+            file=file,
+            field=self.field,
+            found=self.found,
+            expected=self.expected,
+            hint=self.hint,
+        )
+
     def __str__(self) -> str:
         where = [x for x in (self.file, None if self.field is None else _short(self.field)) if x is not None]
         facts = [] if self.found is None else [f"found {_short(self.found)}"]

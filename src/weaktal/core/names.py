@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from weaktal.core.errors import InputError
 from weaktal.core.printable import printable, shown
 
-__all__ = ["composed", "file_name", "file_names", "printable"]
+__all__ = ["NameIndex", "composed", "file_name", "file_names", "printable"]
+
+T = TypeVar("T")
 
 MAX_BYTES = 255  # of one name, on every usual file system
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
@@ -22,6 +25,33 @@ def composed(name: str) -> str:
     macOS stores file names with accents apart, most other tools together; they look the same.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+class NameIndex:
+    """Finds names among known ones, however their accents are stored.
+
+    >>> NameIndex(["caf\u00e9"]).find("cafe\u0301") == "caf\u00e9"
+    True
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._known = frozenset(known)
+        self._composed: dict[str, str] | None = None
+
+    def find(self, name: str) -> str | None:
+        """The known name that this one is, in the spelling in which it is known; None if there is none."""
+        if name in self._known:
+            return name
+        if self._composed is None:
+            self._composed = {composed(known): known for known in self._known}
+        return self._composed.get(composed(name))
+
+    def __contains__(self, name: str) -> bool:
+        return self.find(name) is not None
+
+    def rename(self, table: Mapping[str, T]) -> dict[str, T]:
+        """A table by name with the known spelling in place of its own; unknown names stay."""
+        return {self.find(name) or name: value for name, value in table.items()}
 
 
 def file_name(name: str, suffix: str = "", *, what: str = "video") -> str:

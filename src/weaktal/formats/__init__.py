@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from weaktal.core import Annotations, CoverageWarning, Detections, InputError, did_you_mean
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError, NameIndex, did_you_mean
+from weaktal.core.limits import within
 from weaktal.formats import (
     activitynet,
     activitynet_detections,
@@ -28,6 +29,7 @@ from weaktal.formats import (
 from weaktal.formats.points import PointTable
 from weaktal.formats.reading import PathLike, number, read_mapping, read_text
 from weaktal.formats.subsets import subset_name
+from weaktal.formats.tables import header_columns
 
 __all__ = [
     "ANNOTATION_FORMATS",
@@ -76,6 +78,7 @@ def load_annotations(
             that are not annotated.
     """
     annotations = _read_annotations(Path(path))
+    _within_limits(annotations, path)
     empty = [(v.name, v.instances) for v in annotations if (v.instances.end == v.instances.start).any()]
     if empty:
         count = sum(int((it.end == it.start).sum()) for _, it in empty)
@@ -93,6 +96,18 @@ def load_annotations(
     if ignore is not None:
         annotations = annotations.with_ignored(load_ignored(ignore))
     return annotations
+
+
+def _within_limits(annotations: Annotations, path: PathLike) -> None:
+    within(len(annotations), "videos", "videos", file=path)
+    within(len(annotations.classes), "classes", "classes", file=path)
+    for v in annotations:
+        if v.duration is not None and v.duration < 0:
+            raise InputError("a duration is negative", file=path, field=v.name, found=v.duration)
+        if v.fps is not None and v.fps <= 0:
+            raise InputError("a frame rate is a number > 0", file=path, field=v.name, found=v.fps)
+        times = [v.duration or 0.0, *(np.abs(x).max(initial=0) for x in (v.instances.start, v.instances.end))]
+        within(float(max(times)), "seconds", "seconds", file=path, field=v.name)
 
 
 def _read_annotations(path: Path) -> Annotations:
@@ -117,8 +132,10 @@ def _is_json(path: Path) -> bool:
 
 
 def _with_fps(annotations: Annotations, rates: Fps) -> Annotations:
+    table = NameIndex(annotations.videos).rename(rates) if isinstance(rates, Mapping) else rates
+
     def rate(name: str, old: float | None) -> float | None:
-        return rates.get(name, old) if isinstance(rates, Mapping) else rates
+        return table.get(name, old) if isinstance(table, Mapping) else table
 
     return annotations.map(lambda v: replace(v, fps=rate(v.name, v.fps)))
 
@@ -203,9 +220,10 @@ def load_points(
             that the boundaries in the file imply (used for this and dropped). Clicks of other videos get
             the time NaN.
     """
-    header = read_text(path).lstrip()[:200].split("\n")[0]
-    if not {"point", "video_id"} & {cell.strip() for cell in header.split(",")}:
-        return sfnet_points.read(path)
+    line = read_text(path).lstrip()[:1000].split("\n")[0]
+    header = header_columns(line)
+    if sfnet_points.is_header(line) or not header & {"point", "video_id"}:
+        return _clicks_within(sfnet_points.read(path), path)
     if fps is None:
         if annotations is None:
             raise InputError(
@@ -216,7 +234,16 @@ def load_points(
         fps = {v.name: v.fps for v in annotations if v.fps is not None}
         if "start_frame" in header and not all(v.fps is not None for v in annotations):
             fps = point_csv.frame_rates(path, annotations) | fps
-    return point_csv.read(path, fps, None if annotations is None else annotations.videos)
+    among = None if annotations is None else NameIndex(annotations.videos)
+    return _clicks_within(point_csv.read(path, fps, among), path)
+
+
+def _clicks_within(table: PointTable, path: PathLike) -> PointTable:
+    within(len(table), "clicks", "clicks", file=path)
+    latest = float(np.nanmax(np.abs(table.time), initial=0))
+    within(latest, "seconds", "seconds", file=path)
+    within(len(table.classes), "classes", "classes", file=path)
+    return table
 
 
 def attach_points(annotations: Annotations, points: PointTable, file: PathLike | None = None) -> Annotations:
@@ -228,7 +255,8 @@ def attach_points(annotations: Annotations, points: PointTable, file: PathLike |
     Warns:
         CoverageWarning: clicks of videos that are not annotated, with the nearest known name.
     """
-    unknown = [name for name in points.names if name not in annotations.videos]
+    known = NameIndex(annotations.videos)
+    unknown = [name for name in points.names if name not in known]
     if unknown:
         nearest = did_you_mean(unknown[0], annotations.videos)
         count = int(np.isin(points.video, unknown).sum())
@@ -242,10 +270,8 @@ def attach_points(annotations: Annotations, points: PointTable, file: PathLike |
     try:
         found = points.by_video(annotations.classes)
     except InputError as error:
-        raise InputError(
-            error.message, file=file, field=error.field, found=error.found, hint=error.hint
-        ) from None
-    return annotations.with_points({name: p for name, p in found.items() if name in annotations.videos})
+        raise error if file is None else error.at(file) from None
+    return annotations.with_points({name: p for name, p in found.items() if name in known})
 
 
 def load_ignored(path: PathLike) -> dict[str, np.ndarray]:

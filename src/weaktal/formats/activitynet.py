@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from weaktal.core import Annotations, InputError, Instances, Points, Video, write_text
-from weaktal.formats.reading import PathLike, class_place, kind, number, read_mapping
+from weaktal.formats.reading import PathLike, check_name, class_place, kind, number, read_mapping
 
 
 def looks_like(document: object) -> bool:
@@ -51,10 +51,13 @@ def parse(document: dict[str, Any], path: PathLike) -> Annotations:
             hint="these are detections" if "results" in document else None,
         )
     for name, entry in database.items():
+        check_name(name, "video", file=path)
         if not isinstance(entry, dict):
             raise InputError("expected an object", file=path, field=f"database.{name}", found=kind(entry))
         for key in ("annotations", "points", "labels", "ignored"):
-            rows = entry.get(key, [])
+            rows = entry.get(key)
+            if rows is None:
+                continue
             if isinstance(rows, list) and (
                 key in ("labels", "ignored") or all(isinstance(row, dict) for row in rows)
             ):
@@ -68,16 +71,18 @@ def parse(document: dict[str, Any], path: PathLike) -> Annotations:
     listed = document.get("classes")
     if listed is None:
         names = [row.get("label") for v in database.values() for row in _labelled(v)]
-        names += [label for v in database.values() for label in v.get("labels", ())]
+        names += [label for v in database.values() for label in v.get("labels") or ()]
         listed = sorted({name for name in names if isinstance(name, str)})
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
         raise InputError("class names must be strings", file=path, found=kind(listed))
+    for label in listed:
+        check_name(label, "class", file=path)
     classes = {name: i for i, name in enumerate(listed)}
     return Annotations.of(listed, (_video(name, v, classes, path) for name, v in database.items()))
 
 
 def _labelled(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*entry.get("annotations", ()), *entry.get("points", ())]
+    return [*(entry.get("annotations") or ()), *(entry.get("points") or ())]
 
 
 def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: PathLike) -> Video:
@@ -102,15 +107,17 @@ def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: Path
             raise InputError("a segment ends before it starts", file=path, field=field, found=kind(value))
         return start, end
 
-    rows = entry.get("annotations", [])
+    rows = entry.get("annotations") or []
     spans = [pair(r.get("segment"), f"{where}.annotations[{i}].segment") for i, r in enumerate(rows)]
     labels = [label(r, f"{where}.annotations[{i}]") for i, r in enumerate(rows)]
     points = entry.get("points")
     tags = entry.get("labels")
     subset = entry.get("subset")
+    if subset is not None and not isinstance(subset, str | int):
+        raise InputError("a subset is a name", file=path, field=f"{where}.subset", found=kind(subset))
     return Video(
         name=name,
-        subset=None if subset is None else str(subset),
+        subset=None if subset in (None, "") else check_name(str(subset), "subset", file=path, field=where),
         duration=optional("duration"),
         fps=optional("fps"),
         instances=Instances(
@@ -127,7 +134,9 @@ def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: Path
         labels=tuple(labels)
         if tags is None
         else tuple(class_place(c, classes, file=path, field=f"{where}.labels") for c in tags),
-        ignored=np.array([pair(s, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored", []))]),
+        ignored=np.array(
+            [pair(s, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored") or [])]
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from weaktal.core import Detections, InputError, write_text
-from weaktal.formats.reading import PathLike, class_place, kind, number, read_mapping
+from weaktal.formats.reading import PathLike, check_name, class_place, kind, number, read_mapping
 
 
 def looks_like(document: object) -> bool:
@@ -43,6 +43,8 @@ def parse(document: dict[str, Any], path: PathLike, classes: Sequence[str] | Non
             hint="these are annotations" if "database" in document else None,
         )
     try:
+        if not all(type(video) is list for video in results.values()):
+            raise TypeError
         rows = [row for video in results.values() for row in video]
         span = np.array([row["segment"] for row in rows], np.float64)
         score = np.array([row["score"] for row in rows], np.float64)
@@ -56,11 +58,13 @@ def parse(document: dict[str, Any], path: PathLike, classes: Sequence[str] | Non
             and bool(np.isfinite(span).all() and np.isfinite(score).all())
             and not (rows and (span[:, 1] < span[:, 0]).any())
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         sound = False
     if not sound:
         _explain(results, path)
-    listed = classes if classes is not None else document.get("classes", sorted(found))
+    listed = classes if classes is not None else _classes(document.get("classes"), found, path)
+    for name in results:
+        check_name(name, "video", file=path)
     place = {name: i for i, name in enumerate(listed)}
     if not found <= place.keys():
         name, i = next((v, i) for v, r in results.items() for i, x in enumerate(r) if x["label"] not in place)
@@ -76,6 +80,19 @@ def parse(document: dict[str, Any], path: PathLike, classes: Sequence[str] | Non
         np.array([place[n] for n in names]),
         score,
     )
+
+
+def _classes(listed: object, found: set[str], path: PathLike) -> list[str]:
+    """The class list of a document, or else the names that occur, sorted."""
+    if listed is None:
+        listed = sorted(found)
+    if not isinstance(listed, list):
+        raise InputError("expected a list of class names", file=path, field="classes", found=kind(listed))
+    for name in listed:
+        check_name(name, "class", file=path, field="classes")
+    if len(set(listed)) != len(listed):
+        raise InputError("class names must differ", file=path, field="classes", found=kind(listed))
+    return listed
 
 
 def _explain(results: dict[str, Any], path: PathLike) -> None:

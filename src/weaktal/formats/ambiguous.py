@@ -8,6 +8,7 @@ import numpy as np
 
 from weaktal.core import InputError, write_text
 from weaktal.formats.reading import PathLike, number, read_text
+from weaktal.formats.tables import one_line
 
 
 def read(path: PathLike) -> dict[str, np.ndarray]:
@@ -36,6 +37,8 @@ def read(path: PathLike) -> dict[str, np.ndarray]:
 def write(ignored: Mapping[str, np.ndarray], path: PathLike) -> None:
     """Write intervals in the spelling that the published readers split on: two spaces, then one."""
     rows = [
-        f"{name}  {start!r} {end!r}\n" for name, spans in ignored.items() for start, end in spans.tolist()
+        f"{one_line(name, path, 'a list of intervals')}  {start!r} {end!r}\n"
+        for name, spans in ignored.items()
+        for start, end in spans.tolist()
     ]
     write_text(path, "".join(rows))

@@ -7,11 +7,11 @@ either (some files lack it; the class name says the same).
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from weaktal.core import Annotations, InputError, did_you_mean
+from weaktal.core import Annotations, InputError, NameIndex, composed, did_you_mean
 from weaktal.formats.points import PointTable
 from weaktal.formats.reading import PathLike, check_name, number
 from weaktal.formats.tables import read_rows, write_rows
@@ -21,7 +21,7 @@ ORIGIN = {"origin": ["origin"]}  # of clicks that nobody made, in every row
 BOUNDARIES = {"start": ["start_frame"], "stop": ["stop_frame"]}
 
 
-def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str] | None = None) -> PointTable:
+def read(path: PathLike, fps: Mapping[str, float] | float, among: NameIndex | None = None) -> PointTable:
     """Clicks in file order.
 
     Args:
@@ -34,9 +34,10 @@ def read(path: PathLike, fps: Mapping[str, float] | float, among: Container[str]
     """
     video, time, label = [], [], []
     origin = None
+    rates = fps if not isinstance(fps, Mapping) else {composed(k): v for k, v in fps.items()} | dict(fps)
     for line, row in read_rows(path, COLUMNS | ORIGIN, ["video", "label", "point"], ["point"]):
         name = check_name(row["video"], "video", file=path, field=f"line {line}")
-        rate = fps.get(name) if isinstance(fps, Mapping) else fps
+        rate = rates.get(name, rates.get(composed(name))) if isinstance(rates, dict) else rates
         if rate is None and among is not None and name not in among:
             rate = np.nan
         if rate is None:

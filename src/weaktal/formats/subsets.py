@@ -17,11 +17,14 @@ def subset_name(annotations: Annotations, role_or_name: str) -> str:
         annotations: the annotations.
         role_or_name: the file's own word, or one of our roles "train" and "test", understood in every
             spelling: train/training, and where there is none validation/val; test/testing, and where there
-            is none, or none that is annotated (ActivityNet withholds it), validation/val.
+            is none, or none that is annotated (ActivityNet withholds it), validation/val. Annotations
+            without any subset are the subset that is asked for, whichever it is.
 
     Raises:
         InputError: there is no such subset.
     """
+    if not annotations.subsets:
+        return role_or_name
     known = {name.lower(): name for name in annotations.subsets}
     annotated = {
         v.subset.lower() for v in annotations if v.subset is not None and (len(v.instances) or v.labels)
