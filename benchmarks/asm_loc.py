@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from weaktal.core import SnippetScores, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
-from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig, SegmentBatch, SegmentMasks
+from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig, SegmentBatch
 from weaktal.methods.protocol import TrainingData
 from weaktal.train.config import resolve_config
 
@@ -304,8 +304,7 @@ def timed(function: Callable[[], Result], repeat: int) -> tuple[float, Result]:
 def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> dict[str, float]:
     """CPU seconds of an iteration by part, the medians of some runs after one that is not counted.
 
-    "draw" is the sampling of features, boxes and labels; "masks" who attends to whom, built once more alone
-    (it is part of "forward" too).
+    "draw" is the sampling of features, boxes and labels.
     """
     optimizer = method.optimizer(stage)
     method.train()
@@ -313,10 +312,6 @@ def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> di
     for step in range(repeat + 1):
         clock = [time.process_time()]
         batch = method.draw(stage, step, data)
-        clock.append(time.process_time())
-        if isinstance(batch, SegmentBatch):
-            masks = SegmentMasks(batch.boxes, batch.count, batch.features.shape[1])
-            covered = len(masks.rows) / batch.features[..., 0].numel()
         clock.append(time.process_time())
         losses = method.training_step(batch)
         clock.append(time.process_time())
@@ -326,10 +321,11 @@ def iteration(method: ASMLoc, data: TrainingData, stage: int, repeat: int) -> di
         optimizer.step()
         clock.append(time.process_time())
         rows.append(np.diff(clock))
-    if stage:
+    if isinstance(batch, SegmentBatch):
+        covered = 1 - batch.targets[..., -1].mean()
         print(f"refinement batches: {batch.boxes.shape[1]} slots, {covered:.0%} of snippets in segments")
     parts = np.median(rows[1:], axis=0)
-    return dict(zip(("draw", "masks", "forward", "backward", "optimizer"), parts.tolist(), strict=True))
+    return dict(zip(("draw", "forward", "backward", "optimizer"), parts.tolist(), strict=True))
 
 
 def main() -> None:

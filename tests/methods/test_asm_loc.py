@@ -16,6 +16,8 @@ from tests.methods import tiny
 from weaktal.cli import main
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
+from weaktal.features.sampling import Warp
+from weaktal.methods import asm_loc
 from weaktal.methods.asm_loc import (
     ASMLoc,
     ASMLocConfig,
@@ -23,15 +25,15 @@ from weaktal.methods.asm_loc import (
     Outputs,
     Refinement,
     RefinementNetwork,
-    SegmentMasks,
-    Warp,
+    coverage,
+    losses,
     outermost,
     random_positions,
     sampled,
     time_weights,
-    video_losses,
 )
 from weaktal.methods.protocol import whole_videos
+from weaktal.nn.segment_attention import segment_attention, segment_attention_naive
 from weaktal.train import Run
 from weaktal.train.config import resolve_config
 from weaktal.train.loop import fit
@@ -182,46 +184,36 @@ def test_segments_of_other_classes_are_left_out_in_training() -> None:
     assert (plan.segments.label == 1).all()
 
 
-def dense_intra(block: Any, e: torch.Tensor, covers: torch.Tensor) -> torch.Tensor:
-    """Attention over all pairs of snippets, as the spec says it."""
-    b, t, d = e.shape
-    heads = block.config.heads
-    q, k, v = (x.view(b, t, heads, -1).transpose(1, 2) for x in block.project(e))
-    logits = q @ k.transpose(-1, -2) / (d // heads) ** 0.5
-    c = covers.to(e.dtype)
-    allowed = (c @ c.transpose(1, 2) > 0)[:, None]
-    weights = logits.masked_fill(~allowed, -torch.inf).softmax(-1).nan_to_num(0)
-    out = (weights @ v).transpose(1, 2).reshape(b, t, d)
-    out = out @ block.conv_out.weight[..., 0].T + block.conv_out.bias
-    return e + block.bn(out.flatten(0, 1)).view(b, t, d)
-
-
-@given(st.integers(0, 2**31), st.booleans())
+@given(st.integers(0, 2**31), st.booleans(), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_attention_within_segments_equals_the_dense_one(seed: int, training: bool) -> None:
+def test_attention_within_segments_equals_one_over_all_pairs(
+    seed: int, training: bool, normalize_uncovered: bool
+) -> None:
     rng = np.random.default_rng(seed)
     b, t, n = 3, 20, 5
     low = rng.integers(0, t, (b, n))
     boxes = np.stack([low, np.minimum(low + rng.integers(-2, 7, (b, n)), t - 1)], -1)
     count = torch.from_numpy(rng.integers(0, n + 1, b))
-    masks = SegmentMasks(torch.from_numpy(boxes), count, t)
+    covers = coverage(torch.from_numpy(boxes), torch.arange(n) < count[:, None], t)
     plain = np.zeros((b, t, n), bool)
     for i, j in np.ndindex(b, n):
         plain[i, boxes[i, j, 0] : max(boxes[i, j, 1] + 1, 0), j] = j < count[i]
-    assert_array_equal(masks.covers, plain)
-    block = method().networks[1].MHSA_Intra.double().train(training)
+    assert_array_equal(covers, plain)
+    made = method(normalize_uncovered=normalize_uncovered)
+    block = made.networks[1].MHSA_Intra.double().train(training)
     e = torch.from_numpy(rng.standard_normal((b, t, 16)))
     results = []
-    for attend in (block, lambda x, masks: dense_intra(block, x, masks.covers)):
+    for attend in (segment_attention, segment_attention_naive):
         x = e.clone().requires_grad_()
         block.zero_grad()
-        out = attend(x, masks)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asm_loc, "segment_attention", attend)
+            out = block(x, covers)
         out.square().sum().backward()
         results.append((out.detach(), x.grad, block.conv_query.weight.grad, block.conv_value.weight.grad))
     for ours, dense in zip(*results, strict=True):
-        assert ours is not None
         assert torch.isfinite(ours).all()
-        assert_allclose(ours, 0 if dense is None else dense, rtol=1e-7, atol=1e-9)
+        assert_allclose(ours, dense, rtol=1e-7, atol=1e-9)
 
 
 def network_input(t: int = 30, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -246,8 +238,8 @@ def test_a_batch_without_any_segment_trains_all_parameters(normalize_uncovered: 
     network = made.networks[1].train()
     x, boxes, _ = network_input()
     out = network(x, None, boxes, torch.zeros(3, dtype=torch.int64))
-    losses = video_losses(out, torch.eye(3), made.config)
-    (losses["total"] + out.uncertainty.sum()).backward()
+    found = losses(out, torch.eye(3), None, made.config)
+    (found["total"] + out.uncertainty.sum()).backward()
     for name, parameter in network.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
 
@@ -265,10 +257,11 @@ def test_mixed_precision_is_near_the_full_one(normalize_uncovered: bool) -> None
 
 def test_batch_statistics_leave_snippets_outside_of_segments_out_if_asked() -> None:
     x, boxes, count = network_input()
+    covers = coverage(boxes, torch.arange(4) < count[:, None], 30)
     changes = []
     for value in (True, False):
         block = method(normalize_uncovered=value).networks[1].MHSA_Intra.train()
-        changes.append((block(x, SegmentMasks(boxes, count, 30)) - x)[1].abs().max().item())
+        changes.append((block(x, covers) - x)[1].abs().max().item())
     assert changes[0] > 1e-3
     assert changes[1] == 0
 
@@ -276,10 +269,11 @@ def test_batch_statistics_leave_snippets_outside_of_segments_out_if_asked() -> N
 def test_a_video_without_labels_is_no_division_by_zero() -> None:
     made = method(num_steps=0)
     out = made.networks[0](torch.randn(2, 8, 16))
-    losses = video_losses(out, torch.tensor([[0.0, 0, 0], [1, 0, 1]]), made.config)
-    assert all(torch.isfinite(v) for v in losses.values())
-    one = video_losses(Outputs(*(o[1:] for o in out[:6]), None), torch.tensor([[1.0, 0, 1]]), made.config)
-    assert losses["foreground"].item() == pytest.approx(one["foreground"].item() / 2)
+    found = losses(out, torch.tensor([[0.0, 0, 0], [1, 0, 1]]), None, made.config)
+    assert all(torch.isfinite(v) for v in found.values())
+    alone = Outputs(*(o[1:] for o in out[:6]), None)
+    one = losses(alone, torch.tensor([[1.0, 0, 1]]), None, made.config)
+    assert found["foreground"].item() == pytest.approx(one["foreground"].item() / 2)
 
 
 # sampling
@@ -287,9 +281,9 @@ def test_a_video_without_labels_is_no_division_by_zero() -> None:
 
 def test_a_warp_with_weights_of_one_moves_nothing() -> None:
     for alignment in ("end", "middle"):
-        warp = Warp([np.ones(7), np.ones(1)], alignment)
+        warp = Warp([np.ones(7), np.ones(1)], at_end=alignment == "end")
         assert warp.rows.tolist() == [7, 1]
-        assert_allclose(warp.source, [0, 1, 2, 3, 4, 5, 6, 0], atol=1e-12)
+        assert_allclose(np.concatenate(warp.source), [0, 1, 2, 3, 4, 5, 6, 0], atol=1e-12)
         assert_allclose(warp.warped(0, np.array([0.0, 2.5, 7.0])), [0, 2.5, 7.0])
 
 
@@ -300,7 +294,7 @@ def test_features_of_a_warped_video_are_where_its_axis_says() -> None:
     bank = FeatureBank.of(["v"], [axis.centers().astype(np.float32)[:, None]], RATE)
     w = np.ones(n)
     w[10:14] = 3
-    warp = Warp([w], "middle")
+    warp = Warp([w], at_end=False)
     rows = np.arange(warp.rows[0])[None].astype(float)
     x = sampled(bank, np.array([0]), rows, warp.rows, warp)[0, :, 0].numpy()
     told = axis.warped(warp.knots[0], int(warp.rows[0])).centers()

@@ -13,19 +13,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from weaktal.core import Annotations, Detections, Instances, SnippetScores, TimeAxis, Video
 from weaktal.evaluate import evaluate, exact_accuracy
 from weaktal.features.bank import FeatureBank
-from weaktal.features.sampling import at_most_rows
+from weaktal.features.sampling import Warp, at_most_rows
 from weaktal.localize.curves import upsample
 from weaktal.methods.asm_loc import (
     ASMLoc,
     ASMLocConfig,
     Clock,
     Refinement,
-    Warp,
-    instance_loss,
+    losses,
     outermost,
     random_positions,
     sampled,
-    video_losses,
 )
 from weaktal.methods.protocol import whole_videos
 from weaktal.train.config import resolve_config
@@ -91,11 +89,8 @@ LOSSES = {
 
 
 def losses_of(method: ASMLoc, out: Any, labels: np.ndarray, targets: np.ndarray | None) -> dict[str, Any]:
-    losses = video_losses(out, torch.from_numpy(labels), method.config)
-    if out.uncertainty is not None:
-        losses["instance"] = instance_loss(out, torch.from_numpy(targets), method.config.weight_uncertainty)
-        losses["total"] = losses["total"] + losses["instance"]
-    return losses
+    snippets = None if out.uncertainty is None else torch.from_numpy(targets)
+    return losses(out, torch.from_numpy(labels), snippets, method.config)
 
 
 def loss(data: Data, path: Path) -> None:
@@ -105,13 +100,13 @@ def loss(data: Data, path: Path) -> None:
     for value in out:
         if value is not None:
             value.retain_grad()
-    losses = losses_of(method, out, data["vid_label"], data.get("pseudo_instance_label"))
-    losses["total"].backward()
+    found_losses = losses_of(method, out, data["vid_label"], data.get("pseudo_instance_label"))
+    found_losses["total"].backward()
     compare_outputs(out, data, "out/")
     for key, value in data.items():
         kind, _, name = key.partition("/")
         if kind == "loss":
-            assert_allclose(losses[LOSSES[name]].item(), value, rtol=1e-5, err_msg=key)
+            assert_allclose(found_losses[LOSSES[name]].item(), value, rtol=1e-5, err_msg=key)
         elif kind == "grad_out":
             found = getattr(out, {"temp_att": "attention"}.get(name, name)).grad.numpy()
             assert_allclose(found, value, rtol=1e-4, atol=1e-6, err_msg=key)
@@ -133,12 +128,12 @@ def train(data: Data, path: Path) -> None:
             count = torch.from_numpy(data["proposal_counts"][i])
             targets = data["pseudo_instance_labels"][i]
         out = network(torch.from_numpy(x), None, boxes, count)
-        losses = losses_of(method, out, data["vid_labels"][i], targets)
+        step = losses_of(method, out, data["vid_labels"][i], targets)
         optimizer.zero_grad()
-        losses["total"].backward()
+        step["total"].backward()
         optimizer.step()
         terms.append(
-            [float(torch.as_tensor(losses.get(k, 0)).detach()) for k in ("total", *list(LOSSES.values())[:4])]
+            [float(torch.as_tensor(step.get(k, 0)).detach()) for k in ("total", *list(LOSSES.values())[:4])]
         )
     terms_found = np.array(terms)
     assert_allclose(terms_found[:, 0], data["losses"], rtol=1e-4)
@@ -171,7 +166,7 @@ def sampling(data: Data, path: Path) -> None:
     arrays = ragged(data["features"], lengths)
     bank = FeatureBank.of([f"v{i}" for i in range(len(arrays))], arrays, RATE)
     bank = FeatureBank(bank.names, torch.from_numpy(data["features"]), bank.offsets, bank.axes)
-    warp = Warp(ragged(data["dyn_weights"], lengths), "end")
+    warp = Warp(ragged(data["dyn_weights"], lengths))
     videos = np.arange(len(lengths))
 
     def pieces(rows: np.ndarray, length: np.ndarray, warp: Warp | None) -> list[np.ndarray]:

@@ -90,19 +90,6 @@ class FeatureBank:
         if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
-    def mixed(
-        self, video: NDArray[np.int64], rows: NDArray[np.int64], weights: NDArray[np.float64]
-    ) -> Tensor:
-        """Weighted sums of snippets: `video` (B,), `rows` and `weights` (B, S, R) give (B, S, D)."""
-        index = torch.from_numpy(self.offsets[video][:, None, None] + rows)
-        share = torch.from_numpy(weights).to(self.data.device, self.data.dtype)
-        r, device = rows.shape[-1], self.data.device
-        out = torch.nn.functional.embedding_bag(
-            index.reshape(-1, r).to(device), self.data, mode="sum", per_sample_weights=share.reshape(-1, r)
-        )
-        self._release()
-        return out.reshape(*rows.shape[:-1], self.dim)
-
     def interpolated(self, video: NDArray[np.int64], positions: NDArray[np.float64]) -> Tensor:
         """Linear interpolation between snippets, row ``i`` at position ``i``, continued outside of them.
 

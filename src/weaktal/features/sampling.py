@@ -12,6 +12,8 @@ interpolation) covers the same stretch of time in S rows, ``axis.resampled(S)``;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -178,6 +180,47 @@ def warp(weights: ArrayLike) -> tuple[FloatArray, FloatArray]:
     cumulative = np.concatenate([[0.0], np.cumsum(w)])
     rows = max(1, int(np.rint(cumulative[-1])))
     return piecewise_linear(np.arange(1, rows + 1), cumulative, np.arange(len(w) + 1.0)) - 1, cumulative
+
+
+class Warp:
+    """Dynamic sampling of V videos, see `warp`.
+
+    Args:
+        weights: (L,) per video, how densely to sample each snippet. A video of one snippet stays as it is.
+        at_end: a snippet's feature is taken to be at the end of its stretch of time, as published; else in
+            the middle.
+
+    Attributes:
+        source: per video (M,) positions among its snippets.
+        rows: (V,) how many rows the warped videos have, M.
+        knots: per video (L + 1,) the cumulative weights from 0 on, or None where there is nothing to warp.
+    """
+
+    def __init__(self, weights: Sequence[FloatArray], *, at_end: bool = True) -> None:
+        self.at_end = at_end
+        self.source: list[FloatArray] = []
+        self.knots: list[FloatArray | None] = []
+        for w in weights:
+            positions, knots = (np.zeros(1), None) if len(w) == 1 else warp(w)
+            if knots is not None and not at_end:
+                middles = np.arange(len(positions)) + 0.5
+                positions = piecewise_linear(middles, knots, np.arange(len(knots), dtype=np.float64)) - 0.5
+            self.source.append(positions)
+            self.knots.append(knots)
+        self.rows: IntArray = np.array([len(x) for x in self.source], np.int64)
+
+    def positions(self, video: IntArray, rows: IntArray) -> FloatArray:
+        """Where rows (B, S) of the warped videos (B,) lie among the snippets, (B, S)."""
+        return np.stack([self.source[v][r] for v, r in zip(video, rows, strict=True)])
+
+    def warped(self, video: int | np.integer, position: FloatArray) -> FloatArray:
+        """Positions on the time line of a video, in snippets, on the warped one, in rows."""
+        knots = self.knots[video]
+        if knots is None:
+            return position
+        shift = 1.0 if self.at_end else 0.0
+        snippets = np.arange(len(knots), dtype=np.float64)
+        return piecewise_linear(position + shift, snippets, knots, side="left") - shift
 
 
 def window_starts(length: int, size: int, stride: int) -> IntArray:

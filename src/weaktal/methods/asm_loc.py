@@ -26,26 +26,28 @@ from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, piecewise_linear
 from weaktal.features.bank import FeatureBank
-from weaktal.features.sampling import (
-    AnyGenerator,
-    at_most_rows,
-    bin_edges,
-    draw_rows,
-    linear_positions,
-    warp,
-)
-from weaktal.localize.curves import Runs, find_runs, outer_inner_contrast, upsample
+from weaktal.features.sampling import AnyGenerator, Warp, at_most_rows, bin_edges, draw_rows, linear_positions
+from weaktal.localize.classes import likely_classes
+from weaktal.localize.curves import Grid, Runs, above, find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.methods.protocol import (
+    Batch,
+    MethodConfig,
+    SnippetMethod,
+    Stage,
+    TrainingData,
+    snippet_scores,
+)
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
-from weaktal.nn.dropout import Dropout, dropout, dropout_mask
+from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.pooling import masked_topk_mean, topk_mean
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.pooling import best_share_mean
+from weaktal.nn.segment_attention import attention, segment_attention
+from weaktal.nn.temporal_conv import Conv1d
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Grid = tuple[float, float, float]  # start, stop, step of numpy.arange
+_COLUMNS = ("video", "start", "end", "label", "score")
 
 
 class ASMLocConfig(MethodConfig):
@@ -119,7 +121,7 @@ class ASMLocConfig(MethodConfig):
         return self
 
 
-# --------------------------------------------------------------------------------------------- network
+# --- network -----------------------------------------------------------------------------------------------
 
 
 class Outputs(NamedTuple):
@@ -150,9 +152,11 @@ class BaseNetwork(nn.Module):
         super().__init__()
         self.config = config
         drop = [Dropout(config.dropout)] if config.input_dropout else []
-        self.feature_embedding = nn.Sequential(*drop, nn.Conv1d(dim, dim, 3, padding=1), nn.ReLU())
-        self.att_branch = nn.Conv1d(dim, 2, 1)
+        self.feature_embedding = nn.Sequential(*drop, Conv1d(dim, dim, 3), nn.ReLU())
+        self.att_branch = Conv1d(dim, 2, 1)
         self.snippet_cls = nn.Linear(dim, classes + 1)
+        self.head_dropout = Dropout(config.dropout if config.input_dropout else 0.0)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -167,29 +171,24 @@ class BaseNetwork(nn.Module):
             mask: (B, T) bool, true at valid snippets, zeros elsewhere in `x`; None: all are valid.
             boxes, count: for the refinement networks.
         """
-        e = self.feature_embedding(x.transpose(1, 2)).transpose(1, 2)
-        return self.heads(e, mask, None)
+        return self.heads(self.feature_embedding(x), mask)
 
-    def heads(self, e: Tensor, mask: Tensor | None, uncertainty: Tensor | None) -> Outputs:
+    def heads(self, e: Tensor, mask: Tensor | None, uncertainty: Tensor | None = None) -> Outputs:
         """From embedded snippets (B, T, D)."""
         c = self.config
-        attention = _pointwise(self.att_branch, self.head_input(e)).softmax(-1)
-        if self.training and c.dropout:  # whole snippets are dropped, and single values of the others
-            e = e * dropout_mask(e, c.dropout).mul_(dropout_mask(e[..., :1], c.dropout))
-        logits = self.snippet_cls(e)
-        fg, bg = logits * attention[..., :1], logits * attention[..., 1:]
+        attended = self.att_branch(self.head_dropout(e)).softmax(-1)
+        whole = self.dropout(torch.ones_like(e[..., :1]))  # drops whole snippets
+        logits = self.snippet_cls(self.dropout(e * whole))
+        fg, bg = logits * attended[..., :1], logits * attended[..., 1:]
         return Outputs(
-            _pool(fg, c.topk_foreground, mask).softmax(-1),
-            _pool(bg, c.topk_background, mask).softmax(-1),
-            attention,
+            best_share_mean(fg, c.topk_foreground, mask).softmax(-1),
+            best_share_mean(bg, c.topk_background, mask).softmax(-1),
+            attended,
             logits.softmax(-1),
             fg.softmax(-1),
             bg.softmax(-1),
             uncertainty,
         )
-
-    def head_input(self, e: Tensor) -> Tensor:
-        return dropout(e, self.config.dropout, self.training and self.config.input_dropout)
 
 
 class RefinementNetwork(BaseNetwork):
@@ -206,7 +205,7 @@ class RefinementNetwork(BaseNetwork):
             )
         self.MHSA_Intra = IntraSegmentAttention(dim, config)
         self.MHSA_Inter = InterSegmentAttention(dim, config)
-        self.uncertainty_branch = nn.Conv1d(dim, 1, 1, bias=False)
+        self.uncertainty_branch = Conv1d(dim, 1, 1, bias=False)
         nn.init.normal_(self.uncertainty_branch.weight, std=1e-4)
 
     def forward(
@@ -225,53 +224,18 @@ class RefinementNetwork(BaseNetwork):
         """
         assert boxes is not None
         assert count is not None
-        e = self.feature_embedding(x.transpose(1, 2)).transpose(1, 2)
-        masks = SegmentMasks(boxes, count, e.shape[1])
-        e = self.MHSA_Inter(self.MHSA_Intra(e, masks), masks)
-        return self.heads(e, mask, _pointwise(self.uncertainty_branch, self.head_input(e)))
+        used = torch.arange(boxes.shape[1], device=x.device) < count[:, None]
+        covers = coverage(boxes, used, x.shape[1])
+        e = self.feature_embedding(x)
+        e = self.MHSA_Inter(self.MHSA_Intra(e, covers), covers, used)
+        return self.heads(e, mask, self.uncertainty_branch(self.head_dropout(e)))
 
 
-class SegmentMasks:
-    """Which snippets and segments of a batch attend to each other.
-
-    Snippets do if they share a segment. So attention does not leave an *island*, a stretch of snippets each
-    of which shares a segment with the next one, and islands of similar length are attended to together.
-
-    Args:
-        boxes: (B, N, 2) first and last snippet of the segments.
-        count: (B,) how many are used.
-        length: T.
-
-    Attributes:
-        used: (B, N) bool, true at segments.
-        covers: (B, T, N) bool, true where a segment covers a snippet.
-        rows: (M,) ascending numbers b T + t of the snippets in segments.
-        islands: the M rows by island.
-        groups: per group of `islands`, which of the M rows its islands have, (I, S) with any row in padding,
-            and which of them attend to which, (I, S, S) bool.
-    """
-
-    def __init__(self, boxes: Tensor, count: Tensor, length: int) -> None:
-        device = boxes.device
-        t = torch.arange(length, device=device)[:, None]
-        self.used = torch.arange(boxes.shape[1], device=device) < count[:, None]
-        self.covers = (t >= boxes[:, None, :, 0]) & (t <= boxes[:, None, :, 1]) & self.used[:, None]
-        covered = self.covers.any(-1)
-        self.rows = covered.flatten().nonzero()[:, 0]
-        begins = covered.clone()
-        begins[:, 1:] &= ~(self.covers[:, 1:] & self.covers[:, :-1]).any(-1)
-        island = begins.flatten().index_select(0, self.rows).cumsum(0) - 1
-        self.islands = Ragged(torch.bincount(island).tolist(), device) if len(island) else None
-        self.groups: list[tuple[Tensor, Tensor]] = []
-        if self.islands is None:
-            return
-        member = self.covers.flatten(0, 1).index_select(0, self.rows).float()
-        for group in self.islands.groups:
-            row = self.islands.padded_index(group).clamp(max=len(member) - 1)
-            real = torch.arange(row.shape[1], device=device) < self.islands.sizes[group, None]
-            shares = torch.bmm(member[row], member[row].transpose(1, 2)) > 0
-            # padding is no key; as a query, whose result is not read, it may see anything but nothing
-            self.groups.append((row, (shares & real[:, None]) | ~real[..., None]))
+def coverage(boxes: Tensor, used: Tensor, length: int) -> Tensor:
+    """(B, T, N) bool, true where a box (B, N, 2) that is `used` (B, N) covers one of `length` snippets."""
+    t = torch.arange(length, device=boxes.device)[:, None]
+    first, last = boxes[:, None].unbind(-1)
+    return (t >= first) & (t <= last) & used[:, None]
 
 
 class SegmentAttention(nn.Module):
@@ -281,38 +245,18 @@ class SegmentAttention(nn.Module):
         super().__init__()
         self.config = config
         self.conv_query, self.conv_key, self.conv_value, self.conv_out = (
-            nn.Conv1d(dim, dim, 1) for _ in range(4)
+            Conv1d(dim, dim, 1) for _ in range(4)
         )
         self.bn = nn.BatchNorm1d(dim)
         nn.init.zeros_(self.bn.weight)
 
-    def project(self, rows: Tensor) -> list[Tensor]:
-        """Queries, keys and values of rows (..., D)."""
-        return [_pointwise(conv, rows) for conv in (self.conv_query, self.conv_key, self.conv_value)]
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, allowed: Tensor) -> Tensor:
-        """Multi-head attention of (B, M, D); every row of `allowed` (B, M, M) needs a true entry."""
-        b, m, d = q.shape
-        heads = self.config.heads
-        q, k, v = (x.view(b, m, heads, d // heads).transpose(1, 2) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[:, None])
-        return out.transpose(1, 2).flatten(2)
-
-    def added(self, e: Tensor, out: Tensor, rows: Tensor) -> Tensor:
-        """The block's result.
-
-        Args:
-            e: (B, T, D), what goes into the block.
-            out: (M, D), what the snippets in segments receive, before the bias of the output projection.
-            rows: (M,) their numbers; the others receive nothing.
-        """
-        flat, bias = e.flatten(0, 1), self.conv_out.bias
-        assert bias is not None
-        out = out + bias
+    def added(self, e: Tensor, received: Tensor, covered: Tensor) -> Tensor:
+        """The block's result: `e` and what its snippets received, (B, T, D); `covered` (B, T) by segments."""
+        out = self.conv_out(received)
         if self.config.normalize_uncovered:
-            everywhere = bias.to(out.dtype).expand_as(flat).index_copy(0, rows, out)
-            return e + self.normalized(everywhere).view_as(e)
-        return flat.index_add(0, rows, self.normalized(out).to(flat.dtype)).view_as(e)
+            return e + self.normalized(out.flatten(0, 1)).view_as(e)
+        rows = self.normalized(out[covered]).to(e.dtype)
+        return e + torch.zeros_like(e).masked_scatter(covered[..., None], rows)
 
     def normalized(self, rows: Tensor) -> Tensor:
         """Batch norm of (M, D); a batch of fewer than two rows has no statistics."""
@@ -324,52 +268,27 @@ class SegmentAttention(nn.Module):
 class IntraSegmentAttention(SegmentAttention):
     """Snippets attend to those that share a segment with them; (B, T, D) to (B, T, D)."""
 
-    def forward(self, e: Tensor, masks: SegmentMasks) -> Tensor:
-        projected = self.project(e.flatten(0, 1).index_select(0, masks.rows))
-        if masks.islands is None:
-            out = torch.stack(projected).sum(0)  # as empty as they are; the gradients are zeros, not missing
-        else:
-            every = torch.cat([row.flatten() for row, _ in masks.groups])
-            sizes = [row.numel() for row, _ in masks.groups]
-            grouped = zip(*(torch.split(x.index_select(0, every), sizes) for x in projected), strict=True)
-            parts = [
-                self.attend(*(x.view(*row.shape, -1) for x in qkv), allowed=allowed)
-                for (row, allowed), qkv in zip(masks.groups, grouped, strict=True)
-            ]
-            out = masks.islands.pack(parts)
-        return self.added(e, F.linear(out, self.conv_out.weight[..., 0]), masks.rows)
+    def forward(self, e: Tensor, covers: Tensor) -> Tensor:
+        q, k, v = self.conv_query(e), self.conv_key(e), self.conv_value(e)
+        return self.added(e, segment_attention(q, k, v, covers, self.config.heads), covers.any(-1))
 
 
 class InterSegmentAttention(SegmentAttention):
     """The segments of a video attend to each other; snippets receive the mean of those that cover them."""
 
-    def forward(self, e: Tensor, masks: SegmentMasks) -> Tensor:
-        p, used = masks.covers.to(e.dtype), masks.used
-        segments = torch.bmm(p.transpose(1, 2), e) / p.sum(1).clamp(min=1e-5)[..., None]
-        out = self.attend(*self.project(segments), allowed=used[:, None, :] | ~used[:, :, None])
-        # the output projection is linear, so it comes before the spreading from N segments to T snippets
-        out = F.linear(out, self.conv_out.weight[..., 0])
-        share = p / p.sum(-1, keepdim=True).clamp(min=1e-5)
-        spread = torch.bmm(share, out).flatten(0, 1)
-        return self.added(e, spread.index_select(0, masks.rows), masks.rows)
+    def forward(self, e: Tensor, covers: Tensor, used: Tensor) -> Tensor:
+        p = covers.to(e.dtype)
+        segments = (p / p.sum(1, keepdim=True).clamp(min=1e-5)).mT @ e  # (B, N, D)
+        q, k, v = self.conv_query(segments), self.conv_key(segments), self.conv_value(segments)
+        # a slot without a segment sees all of them, so that its softmax is not empty; no snippet reads it
+        out = attention(q, k, v, used[:, None, :] | ~used[:, :, None], self.config.heads)
+        return self.added(e, (p / p.sum(2, keepdim=True).clamp(min=1e-5)) @ out, covers.any(-1))
 
 
-def _pointwise(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution of width 1 on (..., D)."""
-    return F.linear(x, conv.weight[..., 0], conv.bias)
+# --- losses ------------------------------------------------------------------------------------------------
 
 
-def _pool(logits: Tensor, divisor: int, mask: Tensor | None) -> Tensor:
-    """Mean of the max(1, T // divisor) largest logits of each class: (B, T, C) to (B, C)."""
-    if mask is None:
-        return topk_mean(logits, max(1, logits.shape[1] // divisor))
-    return masked_topk_mean(logits, (mask.sum(1) // divisor).clamp(min=1), mask)
-
-
-# ---------------------------------------------------------------------------------------------- losses
-
-
-def video_losses(out: Outputs, labels: Tensor, config: ASMLocConfig) -> dict[str, Tensor]:
+def video_losses(out: Outputs, labels: Tensor) -> dict[str, Tensor]:
     """Multiple-instance losses.
 
     Args:
@@ -377,21 +296,17 @@ def video_losses(out: Outputs, labels: Tensor, config: ASMLocConfig) -> dict[str
         labels: (B, K), 0 or 1; a video without any adds nothing to the losses that need labels.
 
     Returns:
-        "foreground", "background" (towards the background class), "background_action" (background must still
-        carry the video's label, as context does) and their weighted sum "total"; scalars.
+        "foreground", "background" (towards the background class) and "background_action" (background must
+        still carry the video's label, as context does); scalars.
     """
     label = F.pad(labels, (0, 1))
     label = label / label.sum(-1, keepdim=True).clamp(min=1)
-    background = torch.zeros_like(label)
-    background[:, -1] = 1
-    losses = {
+    background = F.pad(torch.zeros_like(labels), (0, 1), value=1.0)
+    return {
         "foreground": _cross_entropy(out.fg_cls, label).mean(),
         "background": _cross_entropy(out.bg_cls, background).mean(),
         "background_action": _cross_entropy(out.bg_cls, label).mean(),
     }
-    weights = config.weight_foreground, config.weight_background, config.weight_background_action
-    total = torch.stack([w * x for w, x in zip(weights, losses.values(), strict=True)]).sum()
-    return {"total": total, **losses}
 
 
 def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
@@ -407,11 +322,32 @@ def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
     return (torch.exp(-u) * _cross_entropy(out.cas, targets)).mean() + beta * u.mean()
 
 
+def losses(out: Outputs, labels: Tensor, targets: Tensor | None, config: ASMLocConfig) -> dict[str, Tensor]:
+    """All losses of a batch; "total" is their weighted sum.
+
+    Args:
+        out: of the network.
+        labels: (B, K) of videos.
+        targets: (B, T, K + 1) labels of snippets, in a refinement step, which adds "instance".
+        config: of the method.
+    """
+    parts = video_losses(out, labels)
+    if targets is not None:
+        parts["instance"] = instance_loss(out, targets, config.weight_uncertainty)
+    weights = {
+        "foreground": config.weight_foreground,
+        "background": config.weight_background,
+        "background_action": config.weight_background_action,
+    }
+    total = torch.stack([weights.get(name, 1.0) * value for name, value in parts.items()]).sum()
+    return {"total": total, **parts}
+
+
 def _cross_entropy(p: Tensor, target: Tensor) -> Tensor:
     return -(target * p.clamp(min=1e-7).log()).sum(-1)
 
 
-# ------------------------------------------------------------- what pseudo segments say about a video
+# --- between steps: what pseudo segments say about a video -------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,6 +371,19 @@ class Clock:
         return cls(length, rate, offset)
 
 
+def _expanded(start: FloatArray, end: FloatArray, expansion: float) -> tuple[FloatArray, FloatArray]:
+    middle, reach = (start + end) / 2, (expansion + 0.5) * (end - start)
+    return middle - reach, middle + reach
+
+
+def _rounded(
+    start: FloatArray, end: FloatArray, scale: float | np.floating, length: int
+) -> tuple[IntArray, IntArray]:
+    """First and last of `length` rows, `scale` a second; the last one may come before the first."""
+    first, last = np.maximum(np.rint(start * scale), 0), np.minimum(np.rint(end * scale), length - 1)
+    return first.astype(np.int64), last.astype(np.int64)
+
+
 def time_weights(
     segments: Detections, clock: Clock, *, score_share: float, expansion: float, density: float
 ) -> list[FloatArray]:
@@ -451,38 +400,28 @@ def time_weights(
     Returns:
         (L,) weights >= 1 per video; every maximal stretch above 1 sums to an integer.
     """
-    offsets = np.concatenate([[0], np.cumsum(clock.length)])
-    w = np.ones(offsets[-1])
-    if len(segments):
-        group = segments.video * len(segments.classes) + segments.label
-        order = np.lexsort((-segments.score, group))
-        row, rank = _ranks(group[order])
-        cumulative = np.cumsum(_table(row, rank, segments.score[order], 0.0), axis=1)
-        real = _table(row, rank, np.ones(len(order)), 0.0) > 0
-        top = np.where(real, cumulative, -np.inf).max(1, keepdims=True)
-        count = ((cumulative <= score_share * top) & real).sum(1)
-        best = order[rank < count[row]]
-
-        video = segments.video[best]
-        rate, last = clock.rate[video], clock.length[video] - 1
-        low, high = _expanded(
-            segments.start[best] - clock.offset[video], segments.end[best] - clock.offset[video], expansion
-        )
-        i0 = np.maximum(np.rint(low * rate), 0).astype(np.int64)
-        i1 = np.minimum(np.rint(high * rate), last).astype(np.int64)
-        n = i1 - i0 + 1
-        bound = density * (2 * expansion + 1)
-        use = (i0 < i1) & (n <= bound)
-        n, start = n[use], (offsets[video] + i0)[use]
-        np.maximum.at(w, _spans(start, n), np.repeat(np.minimum(bound / n, bound), n))
-
-        dense = w > 1
-        begins = dense & ~np.concatenate([[False], dense[:-1]])
-        begins[offsets[:-1]] = dense[offsets[:-1]]
-        run = np.cumsum(begins)[dense] - 1
-        total = np.bincount(run, weights=w[dense])
-        w[dense] *= (np.rint(total) / total)[run]
-    return np.split(w, offsets[1:-1])
+    bound = density * (2 * expansion + 1)
+    cuts = np.searchsorted(segments.video, np.arange(len(clock.length) + 1))
+    found = []
+    for v, length in enumerate(clock.length):
+        own, weights = slice(cuts[v], cuts[v + 1]), np.ones(length)
+        label, score = segments.label[own], segments.score[own]
+        start, end = (x[own] - clock.offset[v] for x in (segments.start, segments.end))
+        first, last = _rounded(*_expanded(start, end, expansion), clock.rate[v], length)
+        for c in np.unique(label):
+            best = np.flatnonzero(label == c)
+            best = best[np.argsort(-score[best], kind="stable")]
+            total = np.cumsum(score[best])
+            for i in best[: np.count_nonzero(total <= score_share * total.max())]:
+                n = last[i] - first[i] + 1
+                if 1 < n <= bound:
+                    here = slice(first[i], last[i] + 1)
+                    weights[here] = np.maximum(weights[here], min(bound / n, bound))
+        dense = find_runs(weights, [1.0], strict=True)
+        for a, b in zip(dense.start, dense.end, strict=True):
+            weights[a:b] *= np.rint(weights[a:b].sum()) / weights[a:b].sum()
+        found.append(weights)
+    return found
 
 
 def outermost(segments: Detections) -> IntArray:
@@ -490,62 +429,15 @@ def outermost(segments: Detections) -> IntArray:
 
     Of segments with one start, the one listed last is met first, and stays.
     """
-    listed = np.arange(len(segments))
-    order = np.lexsort((listed, segments.end, segments.start, segments.video))
-    columns = np.stack([segments.video, segments.start, segments.end])[:, order]
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = (columns[:, 1:] != columns[:, :-1]).any(0)
-    order = order[fresh]
-    order = order[np.lexsort((-listed[order], segments.start[order], segments.video[order]))]
-    if not len(order):
-        return order
-    row, rank = _ranks(segments.video[order])
-    ends = _table(row, rank, segments.end[order], -np.inf)
-    before = np.full_like(ends, -np.inf)
-    np.maximum.accumulate(ends[:, :-1], axis=1, out=before[:, 1:])
-    return order[segments.end[order] > before[row, rank]]
-
-
-class Warp:
-    """Non-uniform sampling of V videos.
-
-    Args:
-        weights: (L,) per video, how densely to sample each snippet. A video of one snippet stays as it is.
-        alignment: `ASMLocConfig.warp_alignment`.
-
-    Attributes:
-        rows: (V,) how many rows the warped videos have.
-        knots: per video (L + 1,) the cumulative weights from 0 on, or None where there is nothing to warp.
-    """
-
-    def __init__(self, weights: Sequence[FloatArray], alignment: str) -> None:
-        self.at_end = alignment == "end"
-        pairs = [warp(w) if len(w) > 1 else (np.zeros(1), None) for w in weights]
-        self.knots = [c for _, c in pairs]
-        if self.at_end:
-            source = [x for x, _ in pairs]
-        else:
-            source = [
-                x
-                if c is None
-                else piecewise_linear(np.arange(len(x)) + 0.5, c, np.arange(len(c), dtype=np.float64)) - 0.5
-                for x, c in pairs
-            ]
-        self.rows = np.array([len(x) for x in source], np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.rows)])
-        self.source = np.concatenate(source)
-
-    def positions(self, video: IntArray, rows: IntArray) -> FloatArray:
-        """Where rows (B, S) of the warped videos (B,) lie among the snippets."""
-        return self.source[self.offsets[video][:, None] + rows]
-
-    def warped(self, video: int | np.integer, position: FloatArray) -> FloatArray:
-        """Positions on the time line of a video, in snippets, on the warped one, in rows."""
-        c = self.knots[video]
-        if c is None:
-            return position
-        shift = 1.0 if self.at_end else 0.0
-        return piecewise_linear(position + shift, np.arange(len(c), dtype=np.float64), c, side="left") - shift
+    listed: dict[tuple[int, float, float], int] = {}
+    for i, place in enumerate(zip(segments.video, segments.start, segments.end, strict=True)):
+        listed.setdefault(place, i)
+    kept, before = [], (-1, 0.0)
+    for (video, _, end), i in sorted(listed.items(), key=lambda s: (*s[0][:2], -s[1])):
+        if video != before[0] or end > before[1]:
+            kept.append(i)
+            before = video, end
+    return np.array(kept, np.int64)
 
 
 class Refinement:
@@ -559,7 +451,6 @@ class Refinement:
 
     Attributes:
         segments: those that are used.
-        boxed: rows of the segments that become boxes.
         weights: (L,) sampling weights per video.
         warp: the sampling, or None without it.
         rows: (V,) rows of the (warped) videos.
@@ -568,10 +459,9 @@ class Refinement:
     def __init__(
         self, segments: Detections, clock: Clock, labels: NDArray[Any] | None, config: ASMLocConfig
     ) -> None:
-        self.config, self.clock = config, clock
         if labels is not None:
             segments = segments[np.asarray(labels)[segments.video, segments.label] > 0]
-        self.segments, self.boxed = segments, outermost(segments)
+        self.config, self.clock, self.segments = config, clock, segments
         self.weights = time_weights(
             segments,
             clock,
@@ -579,9 +469,13 @@ class Refinement:
             expansion=config.expansion,
             density=config.density,
         )
-        self.warp = Warp(self.weights, config.warp_alignment) if config.warp else None
+        self.warp = Warp(self.weights, at_end=config.warp_alignment == "end") if config.warp else None
         self.rows = clock.length if self.warp is None else self.warp.rows
-        self.start, self.end = (self._warped(x) for x in (segments.start, segments.end))
+        self._start, self._end = (self._warped(x) for x in (segments.start, segments.end))
+        videos = np.arange(len(self.rows) + 1)
+        boxed = outermost(segments)
+        self._all = np.split(np.arange(len(segments)), np.searchsorted(segments.video, videos)[1:-1])
+        self._boxed = np.split(boxed, np.searchsorted(segments.video[boxed], videos)[1:-1])
 
     def knots(self, video: int | np.integer) -> FloatArray | None:
         """Cumulative weights of a video, or None if it is not warped."""
@@ -591,9 +485,8 @@ class Refinement:
         """Seconds of the segments on the warped time line, from the first snippet."""
         out = seconds - self.clock.offset[self.segments.video]
         if self.warp is not None:
-            bounds = np.searchsorted(self.segments.video, np.arange(len(self.rows) + 1))
-            for v in np.flatnonzero(np.diff(bounds)):
-                here, rate = slice(bounds[v], bounds[v + 1]), self.clock.rate[v]
+            for v in np.unique(self.segments.video):
+                here, rate = self.segments.video == v, self.clock.rate[v]
                 if self.warp.knots[v] is not None:
                     out[here] = self.warp.warped(v, out[here] * rate) / rate
         return out
@@ -604,18 +497,14 @@ class Refinement:
         Returns:
             (B, N, 2) first and last row, with N that of the batch and at least 1; and (B,) how many are used.
         """
-        count = np.bincount(self.segments.video[self.boxed], minlength=len(self.rows))
-        n = count[video]
-        row = np.repeat(np.arange(len(video)), n)
-        at = self.boxed[_spans((np.cumsum(count) - count)[video], n)]
-        low, high = _expanded(self.start[at], self.end[at], self.config.expansion)
-        scale = self._scale(video, length)[row]
-        first = np.maximum(np.rint(low * scale), 0)
-        last = np.minimum(np.rint(high * scale), length[row] - 1)
-        order = np.lexsort((-first, row))
-        out = np.zeros((len(video), max(1, n.max(initial=0)), 2), np.int64)
-        out[row, _spans(np.zeros_like(n), n)] = np.stack([first, last], 1)[order]
-        return torch.from_numpy(out), torch.from_numpy(n)
+        found = []
+        for v, t in zip(video, length, strict=True):
+            of_video = self._boxed[v]
+            times = _expanded(self._start[of_video], self._end[of_video], self.config.expansion)
+            box = np.stack(_rounded(*times, self._scale(v, t), t), 1)
+            found.append(torch.from_numpy(box[np.argsort(-box[:, 0], kind="stable")]))
+        boxes = nn.utils.rnn.pad_sequence([*found, torch.zeros(1, 2, dtype=torch.int64)], batch_first=True)
+        return boxes[:-1], torch.tensor([len(b) for b in found])
 
     def targets(self, video: IntArray, length: IntArray, labels: NDArray[Any]) -> NDArray[np.float32]:
         """Snippet labels of videos that are sampled to `length` (B,) rows: (B, T, K + 1), rows sum to 1.
@@ -623,52 +512,19 @@ class Refinement:
         A snippet has the classes of the segments that it lies in, as far as they are in `labels` (B, K), or
         else the background.
         """
-        bounds = np.searchsorted(self.segments.video, np.stack([video, video + 1]))
-        n = bounds[1] - bounds[0]
-        row, at = np.repeat(np.arange(len(video)), n), _spans(bounds[0], n)
-        keep = np.asarray(labels)[row, self.segments.label[at]] > 0
-        row, at = row[keep], at[keep]
-        scale = self._scale(video, length)[row]
-        low = np.maximum(np.rint(self.start[at] * scale), 0).astype(np.int64)
-        high = np.minimum(np.rint(self.end[at] * scale), length[row] - 1).astype(np.int64)
-        inside = low <= high
-        row, at, low, high = row[inside], at[inside], low[inside], high[inside]
-        steps = np.zeros((len(video), int(length.max()) + 1, len(self.segments.classes)), np.int32)
-        np.add.at(steps, (row, low, self.segments.label[at]), 1)
-        np.add.at(steps, (row, high + 1, self.segments.label[at]), -1)
-        on = np.cumsum(steps, axis=1)[:, :-1] > 0
-        out = np.concatenate([on, ~on.any(-1, keepdims=True)], axis=-1).astype(np.float32)
+        out = np.zeros((len(video), length.max(), labels.shape[1] + 1), np.float32)
+        for row, v, t, wanted in zip(out, video, length, labels, strict=True):
+            of_video = self._all[v]
+            spans = _rounded(self._start[of_video], self._end[of_video], self._scale(v, t), t)
+            for first, last, label in zip(*spans, self.segments.label[of_video], strict=True):
+                if wanted[label]:
+                    row[first : max(last + 1, 0), label] = 1
+        out[..., -1] = ~out.any(-1)
         return np.asarray(out / out.sum(-1, keepdims=True))
 
-    def _scale(self, video: IntArray, length: IntArray) -> FloatArray:
+    def _scale(self, video: int, length: int) -> np.floating:
         """Rows per second of the warped time line."""
-        return self.clock.rate[video] * length / self.rows[video]
-
-
-def _expanded(start: FloatArray, end: FloatArray, expansion: float) -> tuple[FloatArray, FloatArray]:
-    middle, reach = (start + end) / 2, (expansion + 0.5) * (end - start)
-    return middle - reach, middle + reach
-
-
-def _spans(start: IntArray, length: IntArray) -> IntArray:
-    """start[0], start[0] + 1, ... for `length[0]` numbers, and so on."""
-    return np.arange(length.sum()) + np.repeat(start - np.cumsum(length) + length, length)
-
-
-def _ranks(group: IntArray) -> tuple[IntArray, IntArray]:
-    """Of sorted groups, for all rows: the group's number and the place in it."""
-    first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
-    row = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(group))))
-    return row, np.arange(len(group)) - first[row]
-
-
-def _table(row: IntArray, rank: IntArray, values: FloatArray, fill: float) -> FloatArray:
-    out = np.full((row[-1] + 1, rank.max() + 1), fill)
-    out[row, rank] = values
-    return out
-
-
-# -------------------------------------------------------------------------------------------- sampling
+        return np.float64(self.clock.rate[video] * length / self.rows[video])
 
 
 def random_positions(
@@ -689,37 +545,26 @@ def random_positions(
     return out
 
 
-def _mixture(position: FloatArray, rows: IntArray) -> tuple[IntArray, FloatArray]:
-    """Linear interpolation: (B, S) positions among `rows` (B,) as two row numbers and weights (B, S, 2).
-
-    Continued linearly outside.
-    """
-    last = rows[:, None] - 1
-    low = np.clip(np.floor(position), 0, np.maximum(last - 1, 0)).astype(np.int64)
-    weight = np.where(last > 0, position - low, 0.0)
-    return np.stack([low, np.minimum(low + 1, last)], -1), np.stack([1 - weight, weight], -1)
-
-
 def sampled(
-    bank: FeatureBank, video: IntArray, rows: FloatArray, length: IntArray, warped: Warp | None = None
+    bank: FeatureBank, video: IntArray, rows: FloatArray, length: IntArray, warp: Warp | None = None
 ) -> Tensor:
     """Features of videos (B,) at the (fractional) `rows` (B, T), the first `length` (B,): (B, T, D).
 
-    With `warped`, rows of the warped video, which are interpolated between snippets themselves.
+    With `warp`, rows of the warped video, which are interpolated between snippets themselves.
     """
-    snippets = bank.lengths[video]
-    if warped is None:
-        index, weight = _mixture(rows, snippets)
+    if warp is None:
+        x = bank.interpolated(video, rows)
     else:
-        outer, outer_weight = _mixture(rows, warped.rows[video])
-        b, t, _ = outer.shape
-        inner, weight = _mixture(warped.positions(video, outer.reshape(b, -1)), snippets)
-        index = inner.reshape(b, t, 4)
-        weight = weight.reshape(b, t, 4) * np.repeat(outer_weight, 2, axis=-1)
-    weight *= (np.arange(rows.shape[1]) < length[:, None])[..., None]
-    if not weight[..., 1:].any():
-        index, weight = index[..., :1], weight[..., :1]
-    return bank.mixed(video, index, weight)
+        last = warp.rows[video][:, None] - 1
+        low = np.clip(np.floor(rows), 0, np.maximum(last - 1, 0)).astype(np.int64)
+        a, b = (bank.interpolated(video, warp.positions(video, r)) for r in (low, np.minimum(low + 1, last)))
+        x = a + torch.from_numpy(rows - low).to(a)[..., None] * (b - a)
+    inside = np.arange(rows.shape[1]) < length[:, None]
+    return x * torch.from_numpy(inside).to(x)[..., None]
+
+
+def _axis(axis: TimeAxis, length: int, knots: FloatArray | None) -> TimeAxis:
+    return axis.resampled(length) if knots is None else axis.warped(knots, length)
 
 
 @dataclass(frozen=True)
@@ -737,7 +582,7 @@ class SegmentBatch(Batch):
     targets: Tensor
 
 
-# ---------------------------------------------------------------------------------------------- method
+# --- method ------------------------------------------------------------------------------------------------
 
 
 class ASMLoc(SnippetMethod):
@@ -776,6 +621,12 @@ class ASMLoc(SnippetMethod):
             self.pseudo[stage - 1 :] = [self.pseudo_segments(stage - 1, data.bank, before)]
         self.stage, self._refinement = stage, None
 
+    def _plan(self, stage: int, data: TrainingData) -> Refinement | None:
+        if stage == 0:
+            return None
+        clock = Clock.of(data.bank.axes)
+        return Refinement(self.pseudo[stage - 1], clock, data.weak.multi_hot(), self.config)
+
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         return torch.optim.Adam(
             self.networks[stage].parameters(),
@@ -786,49 +637,41 @@ class ASMLoc(SnippetMethod):
     def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
         c, device = self.config, data.bank.data.device
         self.stage = stage
-        video = data.shuffled(step, c.batch_size, stage)
         if self._refinement is None:
             self._refinement = self._plan(stage, data)
-        plan = self._refinement
+        plan, video = self._refinement, data.shuffled(step, c.batch_size, stage)
         rows = data.bank.lengths[video] if plan is None else plan.rows[video]
         at = random_positions(rows, c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
-        axes = [_axis(data.bank.axes[v], c.snippets, plan.knots(v) if plan else None) for v in video]
-        labels = data.weak.multi_hot()[video]
         batch = Batch(
             sampled(data.bank, video, at, length, plan.warp if plan else None),
             torch.from_numpy(length).to(device),
-            torch.from_numpy(labels).to(device),
+            data.labels[torch.from_numpy(video)],
             tuple(data.bank.names[v] for v in video),
-            tuple(axes),
+            tuple(_axis(data.bank.axes[v], c.snippets, plan.knots(v) if plan else None) for v in video),
         )
         if plan is None:
             return batch
         boxes, count = plan.boxes(video, length)
+        targets = torch.from_numpy(plan.targets(video, length, data.weak.multi_hot()[video]))
         return SegmentBatch(
-            **vars(batch),
-            boxes=boxes.to(device),
-            count=count.to(device),
-            targets=torch.from_numpy(plan.targets(video, length, labels)).to(device),
+            **vars(batch), boxes=boxes.to(device), count=count.to(device), targets=targets.to(device)
         )
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Losses "total", "foreground", "background", "background_action", and "instance" in refinement."""
-        segments = (batch.boxes, batch.count) if isinstance(batch, SegmentBatch) else (None, None)
-        out = by_rows(self.networks[self.stage], batch.features, None, *segments)
-        losses = video_losses(out, batch.labels, self.config)
+        boxes = count = targets = None
         if isinstance(batch, SegmentBatch):
-            losses["instance"] = instance_loss(out, batch.targets, self.config.weight_uncertainty)
-            losses["total"] = losses["total"] + losses["instance"]
-        return losses
+            boxes, count, targets = batch.boxes, batch.count, batch.targets
+        out = by_rows(self.networks[self.stage], batch.features, None, boxes, count)
+        return losses(out, batch.labels, targets, self.config)
 
     def training_state(self) -> dict[str, Any]:
-        columns = ("video", "start", "end", "label", "score")
         return {
             "stage": self.stage,
             "missing": list(self.missing),
             "pseudo": [
-                {"names": list(p.names), **{c: torch.from_numpy(getattr(p, c)) for c in columns}}
+                {"names": list(p.names), **{c: torch.from_numpy(getattr(p, c)) for c in _COLUMNS}}
                 for p in self.pseudo
             ],
         }
@@ -836,11 +679,7 @@ class ASMLoc(SnippetMethod):
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         self.stage, self.missing, self._refinement = state["stage"], tuple(state["missing"]), None
         self.pseudo = [
-            Detections(
-                tuple(p["names"]),
-                self.classes,
-                *(p[c].numpy() for c in ("video", "start", "end", "label", "score")),
-            )
+            Detections(tuple(p["names"]), self.classes, *(p[c].numpy() for c in _COLUMNS))
             for p in state["pseudo"]
         ]
 
@@ -849,13 +688,153 @@ class ASMLoc(SnippetMethod):
         names = ["base"] + [f"refine{s}" for s in range(1, len(self.networks))]
         return {f"pseudo_{name}": p for name, p in zip(names, self.pseudo, strict=False)}
 
-    def _plan(self, stage: int, data: TrainingData) -> Refinement | None:
-        if stage == 0:
-            return None
-        clock = Clock.of(data.bank.axes)
-        return Refinement(self.pseudo[stage - 1], clock, data.weak.multi_hot(), self.config)
+    # scoring
 
-    # published weights
+    def score(self, batch: Batch) -> list[SnippetScores]:
+        """Scores of whole videos by the last step, or that of `ASMLocConfig.detect_step`.
+
+        While training, the last step is the one that is trained: later networks know nothing yet.
+        """
+        last = self.stage if self.config.detect_step is None else min(self.config.detect_step, self.stage)
+        return next(islice(self.score_steps(batch), last, None))
+
+    @torch.no_grad()
+    def score_steps(self, batch: Batch) -> Iterator[list[SnippetScores]]:
+        """Scores of whole videos by every step, from the base step on."""
+        if self.missing:
+            raise InputError(
+                "a refinement network alone cannot find segments",
+                hint="load the checkpoints of all steps with from_published_folder",
+            )
+        offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())]).astype(np.int64)
+        bank = FeatureBank(batch.names, batch.features[batch.mask], offsets, batch.axes)
+        plan = None
+        for step in range(len(self.networks)):
+            if step:
+                segments = self.pseudo_segments(step - 1, bank, plan)
+                plan = Refinement(segments, Clock.of(bank.axes), None, self.config)
+            yield self._scores(step, bank, np.arange(len(bank)), plan)
+
+    @torch.no_grad()
+    def pseudo_segments(self, step: int, bank: FeatureBank, plan: Refinement | None) -> Detections:
+        """The segments that a step finds in all videos of a bank, for the next step."""
+        training = self.training
+        self.eval()
+        parts = np.array_split(np.arange(len(bank)), -(-len(bank) // 16))
+        scores = [s for video in parts for s in self._scores(step, bank, video, plan)]
+        self.train(training)
+        clock = Clock.of(bank.axes)
+
+        def seconds(v: int, positions: FloatArray) -> FloatArray:
+            # the published order of operations, see `Clock.of`
+            n, rate = clock.length[v], clock.rate[v]
+            t = positions * (n / (rate * self.config.upsampling * scores[v].axis.length))
+            knots = None if plan is None else plan.knots(v)
+            if knots is not None:
+                duration = n / rate
+                t = duration * piecewise_linear(
+                    t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left"
+                )
+            return np.asarray(t + clock.offset[v])
+
+        c = self.config
+        return self._segments(scores, c.pseudo_on_cas, c.pseudo_on_attention, 0.0, seconds)
+
+    def _scores(
+        self, step: int, bank: FeatureBank, video: IntArray, plan: Refinement | None
+    ) -> list[SnippetScores]:
+        device = next(self.parameters()).device
+        total = bank.lengths[video] if plan is None else plan.rows[video]
+        rows, length = at_most_rows(total, self.config.snippets)
+        features = sampled(bank, video, rows.astype(float), length, plan.warp if plan else None).to(device)
+        mask = torch.from_numpy(np.arange(rows.shape[1]) < length[:, None]).to(device)
+        segments = () if plan is None else (x.to(device) for x in plan.boxes(video, length))
+        out: Outputs = self.networks[step](features, mask, *segments)
+        axes = [
+            _axis(bank.axes[v], int(t), plan.knots(v) if plan else None)
+            for v, t in zip(video, length, strict=True)
+        ]
+        return snippet_scores(
+            [bank.names[v] for v in video],
+            axes,
+            length.tolist(),
+            out.fg_cas[..., :-1],
+            out.attention[..., 0],
+            out.fg_cls[:, :-1],
+        )
+
+    # localization
+
+    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
+        """Segments above many thresholds of class activation and attention, after NMS."""
+        c = self.config
+        return self._segments(scores, c.detect_on_cas, c.detect_on_attention, c.video_score_bonus)
+
+    def _segments(
+        self,
+        scores: Sequence[SnippetScores],
+        on_cas: Grid | None,
+        on_attention: Grid | None,
+        bonus: float,
+        seconds: Callable[[int, FloatArray], FloatArray] | None = None,
+    ) -> Detections:
+        """Segments of videos, grouped by video and class, by falling score.
+
+        `seconds` of a video's up-sampled positions come from its axis if not said otherwise.
+        """
+        found = []
+        for v, s in enumerate(scores):
+            label, positions, value = self._candidates(s, on_cas, on_attention, bonus)
+            if seconds is None:
+                start, end = s.axis.seconds_at(positions / self.config.upsampling)
+            else:
+                start, end = seconds(v, positions)
+            video = np.zeros(len(label), np.int64)
+            found.append(Detections((s.video,), self.classes, video, start, end, label, value))
+        every = Detections.concatenate(found, self.classes)
+        return every[
+            nms(
+                every.start,
+                every.end,
+                every.score,
+                self.config.nms_threshold,
+                plus_one=self.config.nms_plus_one,
+                group=every.video * len(self.classes) + every.label,
+            )
+        ]
+
+    def _candidates(
+        self, score: SnippetScores, on_cas: Grid | None, on_attention: Grid | None, bonus: float
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Classes (M,), up-sampled starts and ends (2, M) and scores (M,) of a video's segments."""
+        c, share = self.config, self.config.attention_share
+        classes = likely_classes(score.video_scores, c.class_threshold, strict=True)
+        cas, attention = (self._upsampled(x) for x in (score.cas[:, classes].T, score.foreground[None]))
+        runs, values = [], []
+        if on_cas is not None:
+            heights = np.arange(*on_cas)
+            runs.append(find_runs(cas, heights, min_length=2))
+            # the thresholded curve is 0 below its threshold, the other one is whole
+            curves = (1 - share) * above(cas, heights) + share * attention
+            values.append(outer_inner_contrast(curves, runs[-1], c.margin))
+        if on_attention is not None:
+            heights = np.arange(*on_attention)
+            runs.append(find_runs(attention, heights, min_length=2).for_each(len(classes)))
+            curves = cas if not share else (1 - share) * cas[:, None] + share * above(attention, heights)
+            contrast = outer_inner_contrast(curves, runs[-1], c.margin)
+            values.append(contrast + bonus * score.video_scores[classes][runs[-1].curve])
+        joined = Runs.concatenate(runs)
+        positions = np.stack([joined.start, joined.end]).astype(np.float64)
+        return classes[joined.curve], positions, np.concatenate(values)
+
+    def _upsampled(self, curves: NDArray[np.float32]) -> FloatArray:
+        c = self.config
+        if c.extrapolate_tail:
+            return upsample(curves, c.upsampling)
+        held = upsample(np.concatenate([curves, curves[..., -1:]], axis=-1), c.upsampling)
+        return held[..., : -c.upsampling]
+
+    # official weights
 
     @classmethod
     def from_published(
@@ -893,15 +872,15 @@ class ASMLoc(SnippetMethod):
         Raises:
             InputError: the checkpoint of a step is missing, or does not fit.
         """
-        found: dict[int, dict[str, Mapping[str, Any]]] = {}
+        found: dict[tuple[int, str], Mapping[str, Any]] = {}
         for name, state in states.items():
             if match := re.fullmatch(r"model_step(\d+)_(last|best)_epoch(\.\w+)?", PurePath(name).name):
-                found.setdefault(int(match[1]), {})[match[2]] = state
-        steps = config.pop("num_steps", max(found, default=0))
+                found[int(match[1]), match[2]] = state
+        steps = config.pop("num_steps", max((step for step, _ in found), default=0))
         ordered = []
         for step in range(steps + 1):
             kinds = ("best", "last") if step == steps else ("last",)
-            here = [found[step][k] for k in kinds if k in found.get(step, {})]
+            here = [found[step, kind] for kind in kinds if (step, kind) in found]
             if not here:
                 raise InputError(
                     "the checkpoint of a step is missing",
@@ -917,10 +896,8 @@ class ASMLoc(SnippetMethod):
         cls, states: Sequence[Mapping[str, Any]], classes: Sequence[str] | None, config: dict[str, Any]
     ) -> Self:
         plain = [published_weights(s.get("model_state_dict", s)) for s in states]
-        first = plain[0]
-        outputs, dim = shape_of(first, "snippet_cls.weight", 2)
-        classes = class_names(classes, outputs - 1)
-        lone = len(plain) == 1 and any(k.startswith("MHSA_") for k in first)
+        outputs, dim = shape_of(plain[0], "snippet_cls.weight", 2)
+        lone = len(plain) == 1 and any(k.startswith("MHSA_") for k in plain[0])
         steps = 1 if lone else len(plain) - 1
         if config.setdefault("num_steps", steps) != steps:
             raise InputError(
@@ -931,177 +908,11 @@ class ASMLoc(SnippetMethod):
                 hint=f"set num_steps={steps}, or give the folder with the checkpoints of all steps",
             )
         # the ActivityNet networks have a dropout layer before the convolution
-        config.setdefault("input_dropout", "feature_embedding.1.weight" in first)
-        if config["num_steps"]:
+        config.setdefault("input_dropout", "feature_embedding.1.weight" in plain[0])
+        if steps:
             config.setdefault("epochs", max(800, 1 + steps * config.get("epochs_per_step", 100)))
-        method = cls(ASMLocConfig(**config), dim=dim, classes=classes)
+        method = cls(ASMLocConfig(**config), dim=dim, classes=class_names(classes, outputs - 1))
         for step, state in enumerate(plain, start=int(lone)):
             load_published(method.networks[step], state)
         method.missing = (0,) if lone else ()
         return method
-
-    # scoring
-
-    def score(self, batch: Batch) -> list[SnippetScores]:
-        """Scores of whole videos by the last step, or that of `ASMLocConfig.detect_step`.
-
-        While training, the last step is the one that is trained: later networks know nothing yet.
-        """
-        last = self.stage if self.config.detect_step is None else min(self.config.detect_step, self.stage)
-        return next(islice(self.score_steps(batch), last, None))
-
-    @torch.no_grad()
-    def score_steps(self, batch: Batch) -> Iterator[list[SnippetScores]]:
-        """Scores of whole videos by every step, from the base step on."""
-        if self.missing:
-            raise InputError(
-                "a refinement network alone cannot find segments",
-                hint="load the checkpoints of all steps with from_published_folder",
-            )
-        lengths = batch.lengths.cpu().numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        bank = FeatureBank(batch.names, batch.features[batch.mask], offsets, batch.axes)
-        plan = None
-        for step in range(len(self.networks)):
-            if step:
-                segments = self.pseudo_segments(step - 1, bank, plan)
-                plan = Refinement(segments, Clock.of(bank.axes), None, self.config)
-            yield self._scores(step, bank, np.arange(len(bank)), plan)
-
-    @torch.no_grad()
-    def pseudo_segments(self, step: int, bank: FeatureBank, plan: Refinement | None) -> Detections:
-        """The segments that a step finds in all videos of a bank, for the next step."""
-        training = self.training
-        self.eval()
-        parts = np.array_split(np.arange(len(bank)), -(-len(bank) // 16))
-        scores = [s for video in parts for s in self._scores(step, bank, video, plan)]
-        self.train(training)
-        clock = Clock.of(bank.axes)
-
-        def seconds(v: int, positions: FloatArray) -> FloatArray:
-            # the published order of operations, see `Clock.of`
-            n, rate = clock.length[v], clock.rate[v]
-            t = positions * (n / (rate * self.config.upsampling * scores[v].axis.length))
-            knots = None if plan is None else plan.knots(v)
-            if knots is not None:
-                duration = n / rate
-                t = duration * piecewise_linear(
-                    t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left"
-                )
-            return np.asarray(t + clock.offset[v])
-
-        c = self.config
-        return self._segments(scores, c.pseudo_on_cas, c.pseudo_on_attention, 0.0, seconds)
-
-    def _scores(
-        self, step: int, bank: FeatureBank, video: IntArray, plan: Refinement | None
-    ) -> list[SnippetScores]:
-        network = self.networks[step]
-        device = next(network.parameters()).device
-        rows, length = at_most_rows(
-            bank.lengths[video] if plan is None else plan.rows[video], self.config.snippets
-        )
-        features = sampled(bank, video, rows.astype(float), length, plan.warp if plan else None).to(device)
-        mask = torch.from_numpy(np.arange(rows.shape[1]) < length[:, None]).to(device)
-        segments = () if plan is None else (x.to(device) for x in plan.boxes(video, length))
-        out = network(features, mask, *segments)
-        cas, attention, cls = (y.float().cpu().numpy() for y in (out.fg_cas, out.attention, out.fg_cls))
-        return [
-            SnippetScores(
-                bank.names[v],
-                cas[i, :t, :-1],
-                attention[i, :t, 0],
-                cls[i, :-1],
-                _axis(bank.axes[v], int(t), plan.knots(v) if plan else None),
-            )
-            for i, (v, t) in enumerate(zip(video, length, strict=True))
-        ]
-
-    # localization
-
-    def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        """Segments above many thresholds of class activation and attention, after NMS."""
-        c = self.config
-
-        return self._segments(scores, c.detect_on_cas, c.detect_on_attention, c.video_score_bonus)
-
-    def _segments(
-        self,
-        scores: Sequence[SnippetScores],
-        on_cas: Grid | None,
-        on_attention: Grid | None,
-        bonus: float,
-        seconds: Callable[[int, FloatArray], FloatArray] | None = None,
-    ) -> Detections:
-        """Segments of videos, grouped by video and class, by falling score.
-
-        `seconds` of a video's up-sampled positions come from its axis if not said otherwise.
-        """
-        if seconds is None:
-
-            def seconds(v: int, positions: FloatArray) -> FloatArray:
-                return scores[v].axis.seconds_at(positions / self.config.upsampling)
-
-        names = tuple(s.video for s in scores)
-        found = [self._candidates(s, on_cas, on_attention, bonus) for s in scores]
-        times = [seconds(v, np.stack(c[1:3]).astype(np.float64)) for v, c in enumerate(found)]
-        if not found:
-            return Detections.empty(names, self.classes)
-        video = np.repeat(np.arange(len(found)), [len(c[0]) for c in found])
-        start, end = np.concatenate(times, axis=1)
-        label, value = np.concatenate([c[0] for c in found]), np.concatenate([c[3] for c in found])
-        keep = nms(
-            start,
-            end,
-            value,
-            self.config.nms_threshold,
-            plus_one=self.config.nms_plus_one,
-            group=video * len(self.classes) + label,
-        )
-        return Detections(names, self.classes, video[keep], start[keep], end[keep], label[keep], value[keep])
-
-    def _candidates(
-        self, score: SnippetScores, on_cas: Grid | None, on_attention: Grid | None, bonus: float
-    ) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-        """Class, start, end (up-sampled positions) and score of a video's segments, before NMS."""
-        c, share = self.config, self.config.attention_share
-        classes = np.flatnonzero(score.video_scores > c.class_threshold)
-        if not len(classes):
-            classes = np.array([np.argmax(score.video_scores)])
-        cas, attention = (self._upsampled(x) for x in (score.cas[:, classes].T, score.foreground))
-        found = []
-        if on_cas is not None:
-            h = np.arange(*on_cas)
-            runs = find_runs(cas, h, min_length=2)
-            # the thresholded curve is 0 below its threshold, the other one is whole
-            above = np.where(cas[:, None] >= h[:, None], cas[:, None], 0.0)
-            values = (1 - share) * above + share * attention
-            found.append((runs, outer_inner_contrast(values, runs, c.margin)))
-        if on_attention is not None:
-            h = np.arange(*on_attention)
-            runs = find_runs(attention[None], h, min_length=2)
-            k, n = len(classes), len(runs)
-            runs = Runs(
-                np.repeat(np.arange(k), n), *(np.tile(x, k) for x in (runs.threshold, runs.start, runs.end))
-            )
-            values = cas
-            if share:
-                above = np.where(attention >= h[:, None], attention, 0.0)
-                values = (1 - share) * cas[:, None] + share * above
-            contrast = outer_inner_contrast(values, runs, c.margin)
-            found.append((runs, contrast + bonus * score.video_scores[classes][runs.curve]))
-        label, start, end = (
-            np.concatenate([getattr(runs, x) for runs, _ in found]) for x in ("curve", "start", "end")
-        )
-        return classes[label], start, end, np.concatenate([value for _, value in found])
-
-    def _upsampled(self, curves: NDArray[np.float32]) -> FloatArray:
-        c = self.config
-        if c.extrapolate_tail:
-            return upsample(curves, c.upsampling)
-        held = upsample(np.concatenate([curves, curves[..., -1:]], axis=-1), c.upsampling)
-        return held[..., : -c.upsampling]
-
-
-def _axis(axis: TimeAxis, length: int, knots: FloatArray | None) -> TimeAxis:
-    return axis.resampled(length) if knots is None else axis.warped(knots, length)

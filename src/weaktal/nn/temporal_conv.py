@@ -12,10 +12,12 @@ from torch import Tensor, nn
 class Conv1d(nn.Conv1d):
     """`torch.nn.Conv1d` of an odd number of taps that keeps the length, for (B, T, C) in and out."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.kernel_size[0] == 1:
+            return F.linear(input, self.weight[..., 0], self.bias)
         return super().forward(input.transpose(1, 2)).transpose(1, 2)
 
 
