@@ -78,6 +78,8 @@ def inspect_features(
     broken: dict[str, list[str]] = {}
     zero, other, warned = [], [], []
     own: dict[str, float] = {}
+    starts: dict[str, float] = {}
+    unsaid: list[str] = []
     first = _set_header(store.about(store.names[0]))
     for name in store.names:
         try:
@@ -95,6 +97,11 @@ def inspect_features(
                 warned.append(name)
             if said.get("duration"):
                 own[name] = float(said["duration"])
+            start = store.start(name)
+            if start is not None:
+                starts[name] = start
+            elif said.get("source_hash"):  # by `weaktal extract`, before it noted where pictures begin
+                unsaid.append(name)
         except InputError as error:
             detail = f", {error.found}" if error.message == "features of another width" else ""
             broken.setdefault(error.message + detail, []).append(name)
@@ -114,7 +121,16 @@ def inspect_features(
         report.findings.append(
             Finding(f"{len(warned)} videos were decoded with warnings", tuple(warned), hint)
         )
-    _check_lengths(store, lengths, own | dict(durations or {}), fps or {}, report)
+    if unsaid:
+        report.findings.append(
+            Finding(
+                f"where the picture begins is unknown of {len(unsaid)} videos",
+                tuple(unsaid),
+                "extracted by an older version: times are early where the picture begins later than the file",
+            )
+        )
+    seen = {n: d - starts.get(n, 0.0) for n, d in (own | dict(durations or {})).items()}
+    _check_lengths(store, lengths, seen, fps or {}, report)
     return report
 
 

@@ -328,7 +328,12 @@ class Pack(_Reopened):
         return [data[place[name]]]
 
     def header(self, name: str) -> dict[str, Any]:
-        return dict(self.index["about"])
+        start = self._starts.get(name)
+        return dict(self.index["about"]) | ({} if start is None else {"start": start})
+
+    @cached_property
+    def _starts(self) -> dict[str, float | None]:
+        return dict(zip(self.names, self.index.get("starts") or (), strict=False))
 
     def where(self, name: str) -> str:
         return f"{self.folder}: {name}"

@@ -32,6 +32,7 @@ def write_pack(
     names = store.names if names is None else names
     folder = Path(folder)
     lengths = []
+    starts = [store.start(name) for name in names]
     with atomic_path(folder / DATA) as temporary:
         with temporary.open("wb") as file:
             for name in names:
@@ -46,5 +47,7 @@ def write_pack(
             "names": list(names),
             "lengths": lengths,
         }
+        if any(start is not None for start in starts):
+            index["starts"] = starts
         # an index that says another size than the data file is refused, so no order of the two can mislead
         write_text(folder / PACK_INDEX, json.dumps(index) + "\n")

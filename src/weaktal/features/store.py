@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float32]
 
 CROPS = (5, 10)
 # what files say of one video and not of the set
-PER_VIDEO = ("duration", "source", "source_hash", "frames", "warnings", "video")
+PER_VIDEO = ("duration", "start", "timing", "source", "source_hash", "frames", "warnings", "video")
 # streams of one video may differ in length by this many snippets; the shorter one counts
 SLACK = 2
 
@@ -35,7 +35,7 @@ class FeatureStore:
         path: the file or folder.
         layout: how the features lie there, see `weaktal.features.layouts`.
         rate: snippets per second; None where nobody said.
-        offset: where the first snippet starts, seconds.
+        offset: where the first snippet starts, seconds from the first picture of the video.
         names: the videos.
         streams: width of each stream (rgb and flow, or one).
         crops: number of spatial crops per snippet in the files; their mean is what `load` gives.
@@ -245,7 +245,26 @@ class FeatureStore:
                 file=self.path,
                 hint="name it in the data set description (features: {rate: 1.5625}), in snippets per second",
             )
-        return TimeAxis.uniform(self.length(name), self.rate, self.offset)
+        return TimeAxis.uniform(self.length(name), self.rate, self.offset + (self.start(name) or 0.0))
+
+    def start(self, name: str) -> float | None:
+        """Where the first picture of a video lies on a player's clock, seconds; None where not said.
+
+        Raises:
+            InputError: what the file says is no time.
+        """
+        said = self.about(name).get("start")
+        if said is None:
+            return None
+        if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said < float("inf"):
+            raise InputError(
+                "no time of a first picture",
+                file=self.where(name),
+                field="start",
+                found=said,
+                expected="seconds",
+            )
+        return float(said)
 
 
 def _axes(samples: Sequence[Sequence[Shape]]) -> tuple[int, int]:

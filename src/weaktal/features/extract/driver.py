@@ -43,7 +43,7 @@ class Outcome:
         name: the video.
         source: its file.
         state: "done" now, "kept" from an earlier run, or "failed".
-        seconds: of video decoded.
+        seconds: when the last picture ends, as a player counts.
         snippets: rows written.
         took: seconds of work.
         warnings: what was lost.
@@ -144,15 +144,17 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
             extractor={"name": job.backbone, "options": dict(job.options)},
             source={"file": video.name, "bytes": video.stat().st_size},
             source_hash=source_hash(video),
-            duration=round(reader.seconds, 6),
+            start=round(reader.info.start, 6),
+            duration=round(reader.info.start + reader.seconds, 6),
             frames=reader.frames,
+            timing=reader.timing,
             warnings=list(reader.warnings),
         )
         return Outcome(
             name,
             str(video),
             "done",
-            reader.seconds,
+            reader.info.start + reader.seconds,
             len(next(iter(features.values()))),
             time.perf_counter() - began,
             tuple(reader.warnings),
