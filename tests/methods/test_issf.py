@@ -11,10 +11,8 @@ import torch
 
 from weaktal.core import InputError, TimeAxis, WeakLabels, WeakVideo
 from weaktal.features.bank import FeatureBank
-from weaktal.methods import issf as module
-from weaktal.methods.issf import ISSF, ISSFBatch, ISSFConfig, Memory, cosine_head, memory_momentum, unit
+from weaktal.methods.issf import ISSF, ISSFBatch, ISSFConfig, Memory, memory_momentum
 from weaktal.methods.protocol import TrainingData
-from weaktal.nn.ragged import Ragged
 
 CLASSES = ("x", "y", "z")
 
@@ -42,12 +40,7 @@ def gradients(method: ISSF) -> torch.Tensor:
 
 @pytest.mark.parametrize("memory_index", ["published", "labelled"])
 @pytest.mark.parametrize("epoch", [0, 2])
-@pytest.mark.parametrize("waste", [1.0, 1.5, 50.0])
-def test_ten_videos_at_once_are_ten_one_by_one(
-    data: TrainingData, epoch: int, memory_index: str, waste: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layout: Callable[..., Ragged] = lambda lengths, device: Ragged(lengths, device, waste=waste)  # noqa: E731
-    monkeypatch.setattr(module, "Ragged", layout)
+def test_ten_videos_at_once_are_ten_one_by_one(data: TrainingData, epoch: int, memory_index: str) -> None:
     together = make(memory_index=memory_index)
     together.fill_memory(data)
     apart = copy.deepcopy(together)
@@ -211,20 +204,27 @@ def test_the_number_of_classes_must_fit() -> None:
         ISSF.from_published(official(), classes=("a", "b"))
 
 
-@pytest.mark.parametrize("waste", [1.0, 2.0])
-def test_the_gradient_of_the_cosine_head_is_a_numerical_one(waste: float) -> None:
-    layout = Ragged([3, 1, 4], torch.device("cpu"), waste=waste)
-    x, towards = torch.randn(8, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
-    x[2] = 0  # a snippet that is all zeros has no direction, and no gradient through its norm
+@pytest.mark.parametrize("lengths", [[1], [2], [3, 1, 4], [63], [300, 2]])
+def test_the_cosine_head_is_that_of_the_paper(lengths: list[int]) -> None:
+    """Video by video, in float64; a snippet of zeros has no direction, and a finite gradient."""
+    net = make().network.double()
+    x = torch.rand(sum(lengths), 12, dtype=torch.float64)
+    x[0] = 0
+    x.requires_grad_()
+    view = net.predict(x, lengths)
 
-    def head(x: torch.Tensor, towards: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return cosine_head(x, unit(towards), 3.0, layout)
+    def norm(y: torch.Tensor) -> torch.Tensor:
+        return y / (y.norm(dim=-1, keepdim=True) + 1e-9)
 
-    some = [i for i in range(8) if i != 2]
-
-    def without_zeros(part: torch.Tensor, towards: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return head(torch.zeros(8, 5, dtype=x.dtype).index_copy(0, torch.tensor(some), part), towards)
-
-    part = x[some].requires_grad_()
-    assert torch.autograd.gradcheck(without_zeros, (part, towards.requires_grad_()))
-    assert torch.isfinite(torch.autograd.grad(head(x.requires_grad_(), towards)[2].sum(), x)[0]).all()
+    centers, foreground = norm(net.ac_center), norm(net.fg_center)[0]
+    for i, part in enumerate(x.split(lengths)):
+        attention = (20 * norm(part) @ foreground).sigmoid()
+        weights = (20 * norm(part) @ centers.T).sigmoid()
+        agnostic = norm((attention[:, None] * part).sum(0) / (attention.sum() + 1e-5))
+        classwise = norm(weights.T @ part / (weights.sum(0)[:, None] + 1e-5))
+        torch.testing.assert_close(view.agnostic[i], (20 * centers @ agnostic).log_softmax(0))
+        torch.testing.assert_close(view.classwise[i], (20 * (centers * classwise).sum(1)).log_softmax(0))
+        torch.testing.assert_close(view.attention.split(lengths)[i], attention)
+        torch.testing.assert_close(view.logits.split(lengths)[i], 20 * norm(part) @ centers.T)
+    (gradient,) = torch.autograd.grad(view.agnostic.sum() + view.classwise.sum() + view.attention.sum(), x)
+    assert gradient.isfinite().all()

@@ -101,7 +101,7 @@ def losses(data: Data, path: Path) -> None:
             with torch.no_grad():
                 out = method._forward(batch)
                 features = method._memory_features(out, batch)
-                view = method.network.predict(features, out.layout)
+                view = method.network.predict(features, out.layout.lengths)
             close(features, data["mem/refined_by_memory"][0])
             close(view.agnostic.exp(), data["mem/m_vid_ca"])
             close(view.classwise.exp(), data["mem/m_vid_cw"])

@@ -26,8 +26,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_videos
-from weaktal.nn.precision import apply_whole
-from weaktal.nn.ragged import Ragged, partition
+from weaktal.nn.ragged import Ragged
 
 
 class ISSFConfig(MethodConfig):
@@ -144,72 +143,9 @@ def unit(x: Tensor) -> Tensor:
     return normalized
 
 
-def scaled_cosines(x: Tensor, towards: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Scaled cosines of rows (N, D) to rows (K, D) that are `unit`, (N, K), and scale over norm, (N, 1).
-
-    Without gradients. Rows are normalized after the product: K columns in place of D.
-    """
-    factor = scale / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-9)
-    return (x @ towards.T).mul_(factor), factor
-
-
-class _CosineHead(torch.autograd.Function):
-    """See `cosine_head`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, towards: Tensor, scale: float, layout: Ragged
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        logits, factor = scaled_cosines(x, towards, scale)
-        weights = logits.sigmoid()
-        ctx.save_for_backward(x, towards, factor, logits, weights)
-        ctx.scale, ctx.layout = scale, layout
-        ctx.set_materialize_grads(False)
-        return logits[:, :-1], weights[:, -1], layout.weighted_sums(weights, x), layout.sums(weights)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
-        x, towards, factor, logits, weights = ctx.saved_tensors
-        to_logits, to_last, to_sums, to_masses = grads
-        layout = ctx.layout
-        to_weights = (
-            torch.zeros_like(weights) if to_masses is None else to_masses.index_select(0, layout.video)
-        )
-        if to_sums is not None:
-            layout.add_products(to_weights, x, to_sums.mT)
-        if to_last is not None:
-            to_weights[:, -1] += to_last
-        # through the sigmoid, then through the product and the norm of each row
-        to_product = to_weights.mul_(weights).addcmul_(to_weights, weights, value=-1)
-        if to_logits is not None:
-            to_product[:, :-1] += to_logits
-        along = (to_product * logits).sum(dim=1, keepdim=True)
-        along.mul_((factor / ctx.scale).square_())  # over the squared norm
-        to_product.mul_(factor)
-        to_x = to_product @ towards
-        if to_sums is not None:
-            layout.add_products(to_x, weights, to_sums)
-        return to_x.addcmul_(along, x, value=-1), to_product.T @ x, None, None
-
-
-def cosine_head(
-    x: Tensor, towards: Tensor, scale: float, layout: Ragged
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scaled cosines of snippets, and the snippets of each video pooled by their sigmoids.
-
-    Args:
-        x: (N, D) packed rows of B videos.
-        towards: (K, D) rows that are `unit` already: C + 1 classes, then the foreground.
-        scale: factor of the cosines.
-        layout: of the rows.
-
-    Returns:
-        class logits (N, K - 1); the foreground's sigmoid (N,); sums over each video of sigmoid(logit) times
-        row, (B, K, D); sums of the sigmoids alone, (B, K).
-    """
-    found: tuple[Tensor, ...] = apply_whole(_CosineHead, x, towards, scale, layout)
-    logits, attention, sums, masses = found
-    return logits, attention, sums, masses
+def attend(query: Tensor, keys: Tensor) -> Tensor:
+    """Snippets (T, D) as sums of other ones (K, D), by unscaled dot products; zeros without any."""
+    return (query @ keys.T).softmax(dim=1) @ keys
 
 
 class ISSFNetwork(nn.Module):
@@ -237,15 +173,17 @@ class ISSFNetwork(nn.Module):
         layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
         mask = self.salient(e, layout)
-        counts = torch.bincount(layout.video.masked_select(mask), minlength=len(layout)).tolist()
-        salient_layout = Ragged(counts, e.device)
-        rest_layout = Ragged([n - k for n, k in zip(layout.lengths, counts, strict=True)], e.device)
-        f, rest = partition(e, mask)
+        f, f_layout = chosen_rows(e, mask, layout)
+        rest, rest_layout = chosen_rows(e, ~mask, layout)
+        videos = zip(
+            layout.split(e),
+            f_layout.split(self.gated(f, self.channel_weights)),
+            rest_layout.split(self.gated(rest, self.channel_back_weights)),
+            strict=True,
+        )
         share = self.config.nonsalient_weight
-        answers = (self.gated(f, self.channel_weights), salient_layout, 1 - share)
-        others = (self.gated(rest, self.channel_back_weights), rest_layout, share)
-        refined = layout.blend(e, [answers, others])
-        return Embedding(layout, e, refined, salient_layout, f, mask)
+        refined = torch.cat([(1 - share) * attend(q, f) + share * attend(q, r) for q, f, r in videos])
+        return Embedding(layout, e, refined, f_layout, f, mask)
 
     @torch.no_grad()
     def salient(self, e: Tensor, layout: Ragged) -> Tensor:
@@ -272,24 +210,25 @@ class ISSFNetwork(nn.Module):
         gated: Tensor = (1 + gate(f).softmax(dim=1)) * f
         return gated
 
-    def predict(self, x: Tensor, layout: Ragged) -> View:
-        """The cosine head (section 3.6)."""
-        return self.views([x], layout.lengths)[0]
-
-    def views(self, features: Sequence[Tensor], lengths: Sequence[int]) -> list[View]:
-        """`predict` for several features of the same snippets."""
-        layout = Ragged(lengths, features[0].device)
-        s = self.config.scale
+    def predict(self, x: Tensor, lengths: Sequence[int]) -> View:
+        """The cosine head (section 3.6) on features (N, D) of packed videos."""
+        layout, s = Ragged(lengths, x.device), self.config.scale
         centers = unit(self.ac_center)
-        towards = torch.cat([centers, unit(self.fg_center)])
-        heads = zip(*(cosine_head(x, towards, s, layout) for x in features), strict=True)
-        logits, attention, sums, masses = heads
-        # of means over weights as they are (section 3.6), with norms divided out after the products
-        pooled = torch.stack(sums)
-        factor = s / (torch.linalg.vector_norm(pooled, dim=3) + 1e-9 * (torch.stack(masses) + 1e-5))
-        agnostic = (pooled[:, :, -1] @ centers.T * factor[..., -1:]).log_softmax(dim=2)
-        classwise = ((pooled[:, :, :-1] * centers).sum(dim=3) * factor[..., :-1]).log_softmax(dim=2)
-        return [View(*parts) for parts in zip(logits, attention, agnostic, classwise, strict=True)]
+        cosines = s * unit(x) @ torch.cat([centers, unit(self.fg_center)]).T
+        weights = cosines.sigmoid()
+        # of every video one mean by the weights of each class, then one by the foreground's
+        means = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]
+        pooled = unit(means)
+        agnostic = (s * pooled[:, -1] @ centers.T).log_softmax(dim=1)
+        classwise = (s * (pooled[:, :-1] * centers).sum(dim=2)).log_softmax(dim=1)
+        return View(cosines[:, :-1], weights[:, -1], agnostic, classwise)
+
+
+def chosen_rows(rows: Tensor, chosen: Tensor, layout: Ragged) -> tuple[Tensor, Ragged]:
+    """The packed rows (N, D) where a mask (N,) is true, in order, and their layout."""
+    index = chosen.nonzero()[:, 0]
+    counts = torch.bincount(layout.video[index], minlength=len(layout))
+    return rows.index_select(0, index), Ragged(counts.tolist(), rows.device)
 
 
 # -- memory (section 4) -------------------------------------------------------------------------------------
@@ -333,15 +272,14 @@ class Memory(nn.Module):
     def update(self, classes: Sequence[int], features: Tensor, scores: Tensor, momentum: float) -> None:
         """One video's salient features (K, D) with class scores (K, C), for these classes in this order."""
         for c in classes:
-            old, old_scores = self.features[c], self.scores[c]
-            top, index = torch.cat([old_scores, scores[:, c]]).topk(self.slots)
-            best = torch.cat([old, features]).index_select(0, index)
-            old.copy_(torch.lerp(best, old, momentum) if momentum else best)
-            old_scores.copy_(top)
+            top, index = torch.cat([self.scores[c], scores[:, c]]).topk(self.slots)
+            best = torch.cat([self.features[c], features])[index]
+            self.features[c] = best.lerp(self.features[c], momentum)
+            self.scores[c] = top
 
     def read(self, classes: Sequence[int]) -> Tensor:
         """The rows of these classes one after another, (slots * len(classes), D); a copy."""
-        return torch.cat([self.features[c] for c in classes])
+        return torch.cat([self.features[:0, 0], *self.features[list(classes)]])
 
 
 def memory_momentum(epoch: int, epochs: int, start: int) -> float:
@@ -448,15 +386,14 @@ class ISSF(SnippetMethod):
         out = self._embed(batch)
         remembers = torch.tensor([e >= c.memory_start for e in batch.epochs])
         share = remembers.to(batch.labels)
-        features, weights = [out.embedded, out.refined_features], [torch.ones_like(share)] * 2
+        base, refined = (self._predict(x, out) for x in (out.embedded, out.refined_features))
+        views, weights, target = [base, refined], [torch.ones_like(share)] * 2, refined.logits
         if remembers.any():
-            features.append(self._memory_features(out, batch))
+            memory = self._predict(self._memory_features(out, batch), out)
+            views.append(memory)
             weights.append(c.memory_weight * share)
-        base, refined, *memory = views = self._views(features, out.layout)
-        target = refined.logits
-        if memory:
-            part = c.memory_target_share * share.index_select(0, out.layout.video)[:, None]
-            target = part * memory[0].logits + (1 - part) * target
+            part = c.memory_target_share * share[out.layout.video, None]
+            target = part * memory.logits + (1 - part) * target
 
         background = torch.ones_like(batch.labels[:, :1])
         fore = torch.cat([batch.labels, 0 * background], dim=1)
@@ -482,33 +419,17 @@ class ISSF(SnippetMethod):
     def _memory_features(self, out: Embedding, batch: ISSFBatch) -> Tensor:
         """Memory-refined features (N, D). Video by video, since each one updates what the next one reads."""
         c = self.config
-        features, scores = out.salient.detach(), self._salient_scores(out)
-        offsets = out.salient_layout.offsets.tolist()
-        # an update changes nothing unless a candidate beats the last slot of its class, which soon is rare
-        candidates, last = scores.float().cpu().numpy(), self.memory.scores[:, -1].tolist()
-        # videos in a row that read the same attend to it together
-        reads: list[Tensor] = []
-        lengths: list[int] = []
-        before = None
-        for i, (epoch, labels) in enumerate(zip(batch.epochs, batch.labels.cpu().numpy(), strict=True)):
-            labelled = np.flatnonzero(labels).tolist() if epoch >= c.memory_start else []
+        of_salient = (out.salient_layout.split(x) for x in (out.salient.detach(), self._salient_scores(out)))
+        videos = zip(
+            batch.epochs, batch.labels, out.layout.split(out.refined_features), *of_salient, strict=True
+        )
+        answers = []
+        for epoch, labels, refined, features, scores in videos:
+            labelled = labels.nonzero()[:, 0].tolist() if epoch >= c.memory_start else []
             classes = labelled if c.memory_index == "labelled" else [0] * len(labelled)
-            known = set(classes)  # keys that come twice have half of the weight each
-            if known == before:
-                lengths[-1] += out.layout.lengths[i]
-            else:
-                reads.append(self.memory.read(sorted(known)) if known else features[:0])
-                lengths.append(out.layout.lengths[i])
-                before = known
-            rows = slice(offsets[i], offsets[i + 1])
-            momentum = memory_momentum(epoch, c.epochs, c.momentum_start)
-            for k in classes:
-                if candidates[rows, k].max(initial=-np.inf) > last[k]:
-                    self.memory.update([k], features[rows], scores[rows], momentum)
-                    last[k] = float(self.memory.scores[k, -1])
-                    before = None
-        keys = Ragged([len(r) for r in reads], features.device)
-        return Ragged(lengths, features.device).attend(out.refined_features, torch.cat(reads), keys)
+            answers.append(attend(refined, self.memory.read(sorted(set(classes)))))
+            self.memory.update(classes, features, scores, memory_momentum(epoch, c.epochs, c.momentum_start))
+        return torch.cat(answers)
 
     def _embed(self, batch: Batch) -> Embedding:
         rows = batch.rows if isinstance(batch, ISSFBatch) else None
@@ -517,19 +438,19 @@ class ISSF(SnippetMethod):
         out: Embedding = by_videos(self.network, rows, [axis.length for axis in batch.axes])
         return out
 
-    def _views(self, features: Sequence[Tensor], layout: Ragged) -> list[View]:
-        views: list[View] = by_videos(self.network.views, features, layout.lengths)
-        return views
+    def _predict(self, features: Tensor, out: Embedding) -> View:
+        view: View = by_videos(self.network.predict, features, out.layout.lengths)
+        return view
 
     def _forward(self, batch: Batch) -> Forward:
         out = self._embed(batch)
-        base, refined = self._views([out.embedded, out.refined_features], out.layout)
+        base, refined = self._predict(out.embedded, out), self._predict(out.refined_features, out)
         return Forward(**vars(out), base=base, refined=refined)
 
     @torch.no_grad()
     def _salient_scores(self, out: Embedding) -> Tensor:
         """Class probabilities (K, C) of the embedded salient features, before the gate."""
-        logits, _ = scaled_cosines(out.salient, unit(self.network.ac_center), self.config.scale)
+        logits = self.config.scale * unit(out.salient) @ unit(self.network.ac_center).T
         return logits.softmax(dim=1)[:, :-1]
 
     # inference (section 7)
