@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("av")
 pytest.importorskip("cv2")
@@ -86,6 +88,29 @@ def test_other_features_are_refused(
     assert not (tmp_path / "out").exists()
     assert predict(trained, tmp_path / "out", "--chunk", "0") == 2
     assert "at least 2 snippets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["os:system", "evil.py:Backbone"])
+def test_code_that_a_run_names_is_not_loaded(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text("open('ran', 'w')\nBackbone = None\n")
+    shutil.copytree(trained / "run", "run")
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    config["data"]["features"]["extractor"] = {"name": name, "options": {"command": "touch ran"}}
+    Path("run/config.yaml").write_text(yaml.safe_dump(config))
+    words = ["predict", "run", str(trained / "videos/demo_test_000.mp4"), "--out", "out"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "code is not loaded because a file names it" in told
+    assert "--backbone" in told
+    assert not Path("ran").exists()
+    assert not Path("out").exists()
 
 
 def test_bad_videos_do_not_stop_the_others(

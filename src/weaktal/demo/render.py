@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from weaktal.core import InputError, atomic_path, write_text
 from weaktal.demo.figure import ACTIONS, POSE_SIZE, idle, joints, walk
+from weaktal.features.extract.processes import WorkerContext
 
 FloatArray = NDArray[np.float64]
 CLASSES: tuple[str, ...] = tuple(ACTIONS)
@@ -262,8 +262,7 @@ def render(
     done = len(scripts) - len(missing)
     if progress:
         progress(done, len(scripts))
-    # "spawn" because the caller may hold threads (torch, OpenCV), which a fork would copy in any state
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=WorkerContext()) as pool:
         for future in as_completed([pool.submit(render_video, settings, s, p) for s, p in missing]):
             future.result()
             done += 1

@@ -11,9 +11,9 @@ from typing import Any
 
 from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores, file_name, write_text
 from weaktal.features.extract.backbone import BUILT_IN
-from weaktal.features.extract.driver import Job, LocalEngine, describe
+from weaktal.features.extract.driver import Job, LocalEngine
 from weaktal.features.extract.driver import extract as run_job
-from weaktal.features.extract.extraction import Progress, watching
+from weaktal.features.extract.extraction import Progress, described_job, watching
 from weaktal.features.extract.pictures import video_pictures
 from weaktal.features.extract.videos import find_videos
 from weaktal.features.store import FeatureStore
@@ -107,8 +107,7 @@ def predict(
         CoverageWarning: a video whose features could be made, and that is left out all the same.
     """
     run, out = Run.open(run), Path(out)
-    job, notes = _job(run, backbone, options or {})
-    rate = describe(job)["rate"]
+    job, rate, notes = _job(run, backbone, options or {})
     pieces = None if chunk is None else round(chunk * rate)
     predictor = Predictor(run, launch(device).device, chunk=pieces)
     given = [videos] if isinstance(videos, str | os.PathLike) else videos
@@ -161,8 +160,8 @@ def predict(
     return Prediction(joined, clear, tuple(scores), durations, failed, out, notes)
 
 
-def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Job, tuple[str, ...]]:
-    """The extraction that makes the features which the run was trained on, and what is not known of them."""
+def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Job, float, tuple[str, ...]]:
+    """The extraction that makes the features which the run was trained on, its rate, and remarks."""
     trained_on: dict[str, Any] = run.config.data.get("features") or {}
     extractor = trained_on.get("extractor") or {}
     config = run.folder / "config.yaml"
@@ -183,8 +182,7 @@ def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Jo
             hint="if you trust that code, name it with --backbone",
         )
     inherited = extractor.get("options", {}) if name == extractor.get("name") else {}
-    job = Job(name, {**inherited, **options})
-    offered = describe(job)
+    job, offered = described_job(name, {**inherited, **options})
     difference = feature_difference(trained_on, offered)
     if difference:
         raise InputError(
@@ -199,8 +197,12 @@ def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Jo
             "this run was trained on other features", found=f"width {width}", expected=run.config.dim
         )
     if extractor:
-        return job, ()
-    return job, ("what the run's features are from is not recorded in full: compared what is",)
+        return job, offered["rate"], ()
+    return (
+        job,
+        offered["rate"],
+        ("what the run's features are from is not recorded in full: compared what is",),
+    )
 
 
 def _frame_rate(video: Path) -> float:

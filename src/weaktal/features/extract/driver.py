@@ -14,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from weaktal.core import InputError, write_text
 from weaktal.features.extract.ahead import prefetch
 from weaktal.features.extract.backbone import Backbone, Description, Image, load_backbone
+from weaktal.features.extract.processes import WorkerContext
 from weaktal.features.layouts import safetensors_about, safetensors_header
 from weaktal.features.store import write_video_features
 
@@ -334,8 +334,7 @@ class LocalEngine:
             alone = bool(suspects)
             batch = [suspects.pop(0)] if alone else waiting
             lost = []
-            # "spawn": a fork would copy threads of the caller (torch, OpenCV) in any state
-            with ProcessPoolExecutor(1 if alone else size, mp_context=get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1 if alone else size, mp_context=WorkerContext()) as pool:
                 futures: dict[Future[Outcome], tuple[Path, Path]] = {}
                 queue = iter(batch)
                 broken = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weaktal.core import InputError
-from weaktal.features.extract.driver import Engine, Job, LocalEngine, Outcome, Report
+from weaktal.features.extract.backbone import BUILT_IN
+from weaktal.features.extract.driver import Engine, Job, LocalEngine, Outcome, Report, describe
 from weaktal.features.extract.driver import extract as run_job
 from weaktal.features.extract.videos import find_videos
 
@@ -49,7 +51,7 @@ def extract(
         InputError: no video, an unknown backbone or option, features of other settings in the folder.
     """
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
-    job = Job(backbone, dict(options or {}))
+    job, _ = described_job(backbone, options or {})
     runs: Engine = LocalEngine(workers)
     if engine == "ray":
         from weaktal.features.extract.ray_engine import RayEngine
@@ -59,6 +61,34 @@ def extract(
         raise InputError("--address is of a Ray cluster", hint="add --engine ray")
     with watching(len(found), progress) as tell:
         return run_job(found, Path(out), job, engine=runs, progress=tell)
+
+
+def described_job(backbone: str, options: Mapping[str, Any]) -> tuple[Job, dict[str, Any]]:
+    """A job, and what its features are, see `weaktal.features.extract.driver.describe`.
+
+    Raises:
+        InputError: an unknown backbone or option, or values that make no features.
+    """
+    job = Job(backbone, dict(options))
+    try:
+        about = describe(job)
+    except (ArithmeticError, ValueError, TypeError) as error:
+        if backbone not in BUILT_IN:
+            raise  # a fault of the user's own code, whose place it should show
+        raise _senseless(backbone, options, str(error)) from error
+    for key in ("fps", "rate", "window", "stride"):
+        value = about.get(key)
+        if value is not None and not 0 < value < math.inf:
+            raise _senseless(backbone, options, f"{key} {value:g}")
+    return job, about
+
+
+def _senseless(backbone: str, options: Mapping[str, Any], found: str) -> InputError:
+    return InputError(
+        f"the backbone {backbone!r} makes no features with these options",
+        field=", ".join(f"{k}={v}" for k, v in options.items()) or None,
+        found=found,
+    )
 
 
 @contextmanager
