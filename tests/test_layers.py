@@ -27,6 +27,8 @@ ROOMS = {
     "methods": {"core", "nn", "localize", "features"},
     "train": {"core", "dataset", "evaluate", "features", "formats", "methods", "nn", "report"},
     "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},
+    "templates": {"core", "localize", "methods", "nn"},
+    "testing": {"core", "features", "methods", "train"},
     "demo": {"core", "dataset", "evaluate", "features", "files", "train"},
 }
 ABOVE = {"cli", "app"}  # may import every room

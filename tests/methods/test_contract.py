@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import multiprocessing as mp
 import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.methods import tiny
-from weaktal.core import Detections
-from weaktal.features.bank import FeatureBank
-from weaktal.methods.protocol import Method, SnippetMethod, TrainingData
+from weaktal import testing
+from weaktal.methods.protocol import Method, TrainingData
 from weaktal.train import checkpoint, fit
-from weaktal.train.inference import detect_videos, score_videos
 
-TRAINED: dict[str, Method] = {}
 KILLS = int(os.environ.get("WEAKTAL_KILLS", "3"))
 
 # children are forked from a process that has everything imported
@@ -37,113 +34,9 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def method(name: str, tmp_path_factory: pytest.TempPathFactory) -> Method:
-    if name not in TRAINED:
-        TRAINED[name] = trained(name, tmp_path_factory.mktemp(name))[0].eval()
-    return copy.deepcopy(TRAINED[name])
-
-
-def bank_of(lengths: list[int], seed: int = 5) -> FeatureBank:
-    rng = np.random.default_rng(seed)
-    arrays = [rng.standard_normal((n, tiny.DIM)).astype(np.float32) for n in lengths]
-    return FeatureBank.of([f"v{i}" for i in range(len(lengths))], arrays, 1.5625)
-
-
-def trained(name: str, out: Path, **changes: object) -> tuple[Method, TrainingData]:
-    method, data = tiny.build(name, **changes), tiny.data(name)
-    fit(method, data, out, device="cpu", progress=False)
-    return method, data
-
-
-def sane(found: Detections, bank: FeatureBank, classes: tuple[str, ...]) -> None:
-    assert found.classes == classes
-    assert set(found.names) <= set(bank.names)
-    for column in (found.start, found.end, found.score):
-        assert np.isfinite(column).all()
-    assert (found.end > found.start).all()
-    ends = np.array([bank.axes[bank.names.index(n)].end for n in found.names])
-    snippet = 1 / 1.5625
-    assert (found.start >= -snippet).all()
-    assert (found.end <= ends[found.video] + snippet).all()
-
-
-def test_the_configuration_is_frozen_and_survives_yaml(name: str) -> None:
-    config = tiny.config(name)
-    kind = type(config)
-    assert kind.model_validate(json.loads(json.dumps(config.model_dump(mode="json")))) == config
-    field = next(iter(kind.model_fields))
-    with pytest.raises(Exception, match="frozen"):
-        setattr(config, field, getattr(config, field))
-    with pytest.raises(Exception, match="Extra"):
-        kind.model_validate({"no_such_field": 1})
-
-
-def test_losses_and_gradients_are_finite_in_every_stage(name: str) -> None:
-    method, data = tiny.build(name), tiny.data(name)
-    for s, stage in enumerate(method.stages(data)):
-        assert stage.steps >= 0
-        assert stage.epoch > 0
-        method.begin_stage(s, data)
-        if not stage.steps:
-            continue
-        optimizer = method.optimizer(s)
-        for step in range(min(stage.steps, 4)):
-            method.before_step(s, step, data)
-            method.train()
-            losses = method.training_step(method.draw(s, step, data))
-            assert all(v.dim() == 0 and v.isfinite() for v in losses.values())
-            losses["total"].backward()
-            optimizer.step()
-            held = [p for g in optimizer.param_groups for p in g["params"]]
-            grads = [p.grad for p in held if p.grad is not None]
-            assert all(g.isfinite().all() for g in grads)
-            assert any(g.abs().max() > 0 for g in grads)
-            optimizer.zero_grad()
-
-
-def test_videos_of_any_length_are_scored(method: Method) -> None:
-    if not isinstance(method, SnippetMethod):
-        pytest.skip("scores proposals, not snippets")
-    bank = bank_of([1, 2, 3, 7, 33, 100])
-    scores = score_videos(method, bank)
-    assert [s.video for s in scores] == list(bank.names)
-    for s, axis in zip(scores, bank.axes, strict=True):
-        assert s.cas.shape[1] == tiny.CLASSES
-        for values in (s.cas, s.foreground, s.video_scores):
-            assert np.isfinite(values).all()
-        assert s.axis.start == pytest.approx(axis.start)
-        assert s.axis.end == pytest.approx(axis.end)
-    sane(method.localize(scores), bank, method.classes)
-
-
-def test_padding_does_not_leak_into_scores(method: Method) -> None:
-    if not isinstance(method, SnippetMethod):
-        pytest.skip("scores proposals, not snippets")
-    bank = bank_of([5, 60, 17])
-    alone, together = score_videos(method, bank, rows=1), score_videos(method, bank, rows=10**6)
-    for a, b in zip(alone, together, strict=True):
-        for column in ("cas", "foreground", "video_scores"):
-            np.testing.assert_allclose(getattr(a, column), getattr(b, column), rtol=1e-4, atol=1e-5)
-
-
-def test_a_trained_method_comes_back_from_its_checkpoint(name: str, tmp_path: Path) -> None:
-    method, data = trained(name, tmp_path)
-    found = checkpoint.load(tmp_path / "checkpoints/last")
-    assert found is not None
-    again = tiny.build(name)
-    found.into(again)
-    first, second = (detect_videos(m.eval(), data.bank, proposals=data.proposals) for m in (method, again))
-    assert first == second
-    sane(first, data.bank, method.classes)
-
-
-def test_training_twice_gives_the_same_bits(name: str, tmp_path: Path) -> None:
-    for run in ("a", "b"):
-        trained(name, tmp_path / run)
-    a, b = ((tmp_path / run / "checkpoints/last/weights.safetensors").read_bytes() for run in "ab")
-    assert a == b
-    assert (tmp_path / "a/log.jsonl").read_text() == (tmp_path / "b/log.jsonl").read_text()
+@pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_contract(name: str, check: Callable[[testing.Subject, Path], None], tmp_path: Path) -> None:
+    check(tiny.subject(name), tmp_path)
 
 
 def test_mixed_precision_trains_to_nearly_the_same_losses(name: str, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.methods import tiny
 from weaktal.cli import main
 from weaktal.core import Annotations, CoverageWarning, Instances, Video
 from weaktal.features.bank import FeatureBank
@@ -19,6 +18,7 @@ from weaktal.formats.simulated_points import simulate_points
 from weaktal.methods.lac import LAC, LACConfig
 from weaktal.methods.protocol import TrainingData
 from weaktal.methods.tspnet import TSPNet, TSPNetConfig
+from weaktal.testing import toy_proposals
 from weaktal.train import Run, fit, recipes, resolve_config
 
 REAL = Path(__file__).parents[3] / "shared/data"
@@ -62,7 +62,7 @@ def test_the_clicks_of_four_people_load_and_train(
     assert {bank.names[i] for i in lac.pairs[:, 0]} <= clicked
     assert len({bank.names[i] for i in lac.pairs[:, 0]}) > 0.9 * len(clicked)
 
-    data = TrainingData(bank, data.weak, proposals=tiny.proposals(bank, data.weak))
+    data = TrainingData(bank, data.weak, proposals=toy_proposals(bank, data.weak))
     config = TSPNetConfig(steps=3, batch_size=4, update_every=2, update_threshold=0.4)
     tspnet = TSPNet(config, dim=DIM, classes=annotations.classes)
     fit(tspnet, data, tmp_path / "tspnet", device="cpu", progress=False)

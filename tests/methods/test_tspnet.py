@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.methods import tiny
 from tests.methods.test_lac import CLASSES, DIM, training_data
 from weaktal.core import Detections, InputError, Points, TimeAxis, WeakLabels, WeakVideo
 from weaktal.methods.proposals import Proposals
 from weaktal.methods.protocol import ProposalBatch, TrainingData
 from weaktal.methods.tspnet import TSPNet, TSPNetConfig, segment_labels
+from weaktal.testing import toy_proposals
 from weaktal.train.inference import detect_videos
 
 RATE = 25 / 16
@@ -28,7 +28,7 @@ def method(**config: object) -> TSPNet:
 
 
 def with_proposals(data: TrainingData) -> TrainingData:
-    return replace(data, proposals=tiny.proposals(data.bank, data.weak))
+    return replace(data, proposals=toy_proposals(data.bank, data.weak))
 
 
 @settings(deadline=None, max_examples=60)
@@ -210,7 +210,7 @@ def test_proposals_are_needed_and_must_fit() -> None:
         tspnet.draw(0, 0, data)
     with pytest.raises(InputError, match="base locator"):
         tspnet.eval().detect(data.whole(np.array([0])))
-    other = tiny.proposals(training_data([20]).bank, data.weak)
+    other = toy_proposals(training_data([20]).bank, data.weak)
     other = replace(other, names=("another",))
     with pytest.raises(InputError, match="belongs to a training video"):
         tspnet.draw(0, 0, replace(data, proposals=other))

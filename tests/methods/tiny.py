@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
-from tests.train.linear_mil import LinearMIL, toy_data
-from weaktal.core import Detections, WeakLabels
-from weaktal.features.bank import FeatureBank
+from tests.train.linear_mil import LinearMIL
 from weaktal.methods import METHODS, find_method
 from weaktal.methods.protocol import Method, MethodConfig, TrainingData
+from weaktal.testing import Subject
 
 # a method without an entry is built from its default configuration
 SIZES: dict[str, dict[str, Any]] = {
@@ -52,30 +48,15 @@ def config(name: str, **changes: Any) -> MethodConfig:
     return method_class(name).Config(**{**SIZES.get(name, {}), **changes})
 
 
-def data(name: str, videos: int = 8, seed: int = 0) -> TrainingData:
+def subject(name: str, **changes: Any) -> Subject:
+    """What `weaktal.testing` checks."""
+    return Subject(method_class(name), config(name, **changes), DIM, CLASSES)
+
+
+def data(name: str, videos: int = 8) -> TrainingData:
     """Toy videos with the supervision that the method asks for."""
-    toy = toy_data(videos, DIM, CLASSES, seed, points=method_class(name).supervision == "point")
-    return replace(toy, proposals=proposals(toy.bank, toy.weak))
-
-
-def proposals(bank: FeatureBank, weak: WeakLabels) -> Detections:
-    """A few overlapping segments per video, around the middle third and elsewhere."""
-    rng = np.random.default_rng(len(bank))
-    columns = []
-    for v, (axis, video) in enumerate(zip(bank.axes, weak.videos, strict=True)):
-        n = 6
-        start = rng.uniform(0, 0.6, n) * axis.end
-        end = start + rng.uniform(0.1, 0.4, n) * axis.end
-        start[0], end[0] = axis.end / 3, 2 * axis.end / 3
-        label = np.full(n, (video.labels or (0,))[0])
-        columns.append((np.full(n, v), start, end, label, rng.random(n)))
-    return Detections(bank.names, weak.classes, *map(np.concatenate, zip(*columns, strict=True)))
+    return subject(name).data(videos)
 
 
 def build(name: str, **changes: Any) -> Method:
-    from weaktal.train.loop import seed_torch
-
-    seed_torch(0)
-    return method_class(name)(
-        config(name, **changes), dim=DIM, classes=tuple(f"class_{c}" for c in range(CLASSES))
-    )
+    return subject(name, **changes).build()

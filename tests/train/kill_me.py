@@ -3,7 +3,8 @@
 import sys
 import time
 
-from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from tests.train.linear_mil import LinearMIL, LinearMILConfig
+from weaktal.testing import toy_data
 from weaktal.train import fit, log
 from weaktal.train.loop import seed_torch
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weaktal.core import Detections, Points, SnippetScores, WeakLabels, WeakVideo
-from weaktal.features.bank import FeatureBank
+from weaktal.core import Detections, SnippetScores
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.nn.parallel import by_rows
 
@@ -104,21 +103,3 @@ class LinearMIL(SnippetMethod):
                 columns.append((v, start, end, c, float(s.video_scores[c])))
         video, start, end, label, score = zip(*columns, strict=True)
         return Detections(names, self.classes, *map(np.array, (video, start, end, label, score)))
-
-
-def toy_data(
-    videos: int = 10, dim: int = 6, classes: int = 3, seed: int = 0, points: bool = False
-) -> TrainingData:
-    """Random videos in which the first `classes` features tell the class in the middle third."""
-    rng = np.random.default_rng(seed)
-    arrays, weak = [], []
-    for v in range(videos):
-        n = int(rng.integers(20, 41))
-        x = rng.standard_normal((n, dim)).astype(np.float32)
-        x[n // 3 : 2 * n // 3, v % classes] += 3
-        arrays.append(x)
-        clicks = Points([n / 2 / 1.5625], [v % classes]) if points else None
-        weak.append(WeakVideo(f"video_{v:03}", (v % classes,), clicks))
-    names = tuple(w.name for w in weak)
-    classes_ = tuple(f"class_{c}" for c in range(classes))
-    return TrainingData(FeatureBank.of(names, arrays, 1.5625), WeakLabels(classes_, tuple(weak)), seed)

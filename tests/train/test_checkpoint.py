@@ -15,8 +15,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.methods import tiny
-from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from tests.train.linear_mil import LinearMIL, LinearMILConfig
 from weaktal.core import CoverageWarning, InputError
+from weaktal.testing import toy_data
 from weaktal.train import DivergedError, Run, checkpoint, fit
 from weaktal.train.checkpoint import Position
 from weaktal.train.loop import seed_torch

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from tests.train.linear_mil import LinearMIL, LinearMILConfig
 from weaktal.core import InputError
+from weaktal.testing import toy_data
 from weaktal.train import fit
 from weaktal.train.loggers import make_loggers
 from weaktal.train.loop import launch, seed_torch

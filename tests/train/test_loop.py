@@ -18,9 +18,10 @@ from lightning_fabric.plugins import MixedPrecision
 from torch._dynamo.utils import counters
 
 from tests.methods import tiny
-from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from tests.train.linear_mil import LinearMIL, LinearMILConfig
 from weaktal.core import InputError
 from weaktal.methods.protocol import Batch, Method
+from weaktal.testing import toy_data
 from weaktal.train import DivergedError, checkpoint, fit
 from weaktal.train.checkpoint import Position
 from weaktal.train.loop import seed_torch

@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.train.linear_mil import LinearMIL, LinearMILConfig, toy_data
+from tests.train.linear_mil import LinearMIL, LinearMILConfig
 from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.formats.scores import load_scores, save_scores
+from weaktal.testing import toy_data
 from weaktal.train import Run, feature_bank, fit, resolve_config
 from weaktal.train.data import parse_size
 from weaktal.train.inference import batches, detect_videos, in_order, score_videos

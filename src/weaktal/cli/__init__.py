@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
     "search": "good hyper-parameters on a held-out part of the training set",
+    "new": "the files of a method of your own",
     "report": "one HTML page that shows what was found, missed and invented",
 }
 # what the machine says without naming a file
@@ -92,6 +93,11 @@ def _run(argv: list[str], chosen: str | None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    if getattr(args, "code", None):
+        from weaktal.methods import load_method
+
+        for where in args.code:
+            load_method(where)
     return int(args.run(args) or 0)
 
 

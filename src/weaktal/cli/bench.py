@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--table", action="store_true", help="only print the table of the runs that are done")
     add("--json", type=options.path, metavar="FILE", help="also write the table for programs")
+    options.add_code(parser)
 
 
 def run(args: argparse.Namespace) -> int:

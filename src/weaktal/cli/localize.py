@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_proposals(parser)
     options.add_device(parser)
     options.add_max_memory(parser)
+    options.add_code(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -165,6 +165,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", type=path, metavar="RUN", help="run directory of a trained method")
 
 
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """``--code``; the command line loads what it names before the command runs."""
+    parser.add_argument(
+        "--code",
+        action="append",
+        default=[],
+        metavar="FILE.py:CLASS",
+        help="a method of your own, for runs of it; its file is executed (repeatable)",
+    )
+
+
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """``--recipe``."""
     parser.add_argument("--recipe", help="hyper-parameters that come with the package, or a YAML file")

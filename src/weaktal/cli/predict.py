@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_workers(parser, "worker processes for the features (default: one per core)")
     options.add_device(parser)
+    options.add_code(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--figures", type=options.path, metavar="DIR", help="also write static figures there, for papers")
     add("--format", default="png", choices=("png", "svg", "pdf"), help="of the figures (default png)")
     add("--no-chance", action="store_true", help="leave the chance baseline out of the table")
+    options.add_code(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_proposals(parser)
     add("--seed", type=options.seed, default=0, help="of the split, the sampler and the training (default 0)")
     options.add_device(parser)
+    options.add_code(parser)
 
 
 def run(args: argparse.Namespace) -> int:

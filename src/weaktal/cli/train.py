@@ -13,7 +13,7 @@ from weaktal.cli import options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("method", help="name of a method, or the config.yaml of a run to repeat")
+    add("method", help="name of a method, FILE.py:CLASS of one's own, or the config.yaml of a run to repeat")
     options.add_data(parser)
     add("--out", type=options.path, required=True, metavar="RUN", help="run directory")
     options.add_recipe(parser)
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also log to",
     )
     add("--quiet", action="store_true", help="no progress")
+    options.add_code(parser)
 
 
 def _ended(*_: object) -> None:
@@ -69,10 +70,13 @@ def _ended(*_: object) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from weaktal.methods import is_code, load_method
     from weaktal.train.loop import ProcessLostError, job_size
     from weaktal.train.run import read_run_config
     from weaktal.train.training import train_run
 
+    if is_code(args.method):
+        args.method = load_method(args.method).name
     repeats = args.method.endswith((".yaml", ".yml"))
     if job_size()[0] > 1:
         signal.signal(signal.SIGTERM, _ended)
