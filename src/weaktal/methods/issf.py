@@ -54,9 +54,6 @@ class ISSFConfig(MethodConfig):
     """First epoch (from 0) that uses the memory; it is filled before."""
     momentum_start: int = Field(86, ge=0)
     """First epoch whose memory updates are blended instead of replaced."""
-    memory_index: Literal["published", "labelled"] = "published"
-    """Quirk 1: the published trainer reads and updates the memory of class 0 for every video, because it
-    takes the class index from the batch axis. "labelled" uses the classes of the video."""
 
     back_weight: float = 0.2
     attention_weight: float = 0.1
@@ -71,19 +68,24 @@ class ISSFConfig(MethodConfig):
     """Share of the refined branch in the scores at test time."""
     class_threshold: float = 0.1
     thresholds: tuple[float, ...] = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
-    thresholds_of: Literal["activation", "maximum"] = "activation"
-    """Quirk: the published thresholds cut the activation as it is, so a network whose attention is low loses
-    segments however well it ranks snippets. "maximum": they are shares of the class's largest activation in
-    the video."""
     margin: float = Field(0.25, ge=0)
     nms_threshold: float = 0.45
+
+    # quirks of the published code
+    memory_index: Literal["published", "labelled"] = "published"
+    """The published trainer reads and updates the memory of class 0 for every video, because it
+    takes the class index from the batch axis. "labelled" uses the classes of the video."""
     first_wraps: bool = True
-    """Quirk 2: the snippet "before" a salient first snippet is the last one of the video."""
+    """The snippet "before" a salient first snippet is the last one of the video."""
+    thresholds_of: Literal["activation", "maximum"] = "activation"
+    """The published thresholds cut the activation as it is, so a network whose attention is low loses
+    segments however well it ranks snippets. "maximum": they are shares of the class's largest activation in
+    the video."""
     end_past_run: bool = True
-    """Quirk 6: a proposal ends one snippet after its run, the inner mean includes that snippet, and the outer
+    """A proposal ends one snippet after its run, the inner mean includes that snippet, and the outer
     part never includes the last snippet of the video. False: ends and means are those of the run."""
     nms_overlap: Literal["own", "iou"] = "own"
-    """Quirk 7: suppression by the share of the weaker segment's own length, not by tIoU."""
+    """Suppression by the share of the weaker segment's own length, not by tIoU."""
 
 
 # -- network (section 3) ------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ class Memory(nn.Module):
 
     def read(self, classes: Sequence[int]) -> Tensor:
         """The rows of these classes one after another, (slots * len(classes), D); a copy."""
-        return torch.cat([self.features[:0, 0], *self.features[list(classes)]])
+        return self.features[list(classes)].flatten(0, 1)
 
 
 def memory_momentum(epoch: int, epochs: int, start: int) -> float:

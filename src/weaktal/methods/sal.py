@@ -23,7 +23,14 @@ from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.methods.protocol import (
+    Batch,
+    MethodConfig,
+    SnippetMethod,
+    Stage,
+    TrainingData,
+    snippet_scores,
+)
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.factored import FactoredAdam, FactoredLinear
@@ -31,7 +38,7 @@ from weaktal.nn.parallel import by_rows
 
 Sampling = Literal["thumos14", "activitynet"]
 IntArray = NDArray[np.int64]
-SCORED = 8192  # snippets at once: windows of them take `kernel` times the memory of the features
+SCORED = 8192  # snippets at once, in tests of whole data sets
 
 
 class SALConfig(MethodConfig):
@@ -45,8 +52,6 @@ class SALConfig(MethodConfig):
         kernel: length of the temporal convolution of the joint embedding, odd.
         dropout: probability, after each embedding.
         rgb_share: λ, share of RGB in the fused actionness.
-        pool_power: the bilinear pooling divides Z Zᵀ by T to this power. Published: 2 in place of a mean's 1;
-            with the 1e-5 under the square root the descriptor then depends on T.
 
         segments: T, snippets sampled from a video.
         sampling: how. "thumos14": always T snippets, short videos repeat theirs. "activitynet": a video of
@@ -56,12 +61,7 @@ class SALConfig(MethodConfig):
         class_divisor: a class is represented by its T // this best snippets, in training and for the video
             score (at least one; the published ActivityNet code takes none of fewer than four snippets, which
             gives NaN).
-        select_by: in training those snippets are best by the fused activation, or by the raw "cas"; for the
-            video score by the fused activation always.
         background_divisor: the same for the background loss.
-        positive_divisor, positive_extra: the T // divisor + extra snippets of largest actionness are pseudo
-            positives. The extra is an absolute count: the published 17 belongs to T = 750, and ActivityNet's
-            rule (no divisor, 40) to T = 50. No more than T.
         confident_divisor: pseudo positives must also be among the T // this snippets of largest summed class
             activation; None for no such condition.
         gce_q: q of the generalised cross-entropy.
@@ -71,8 +71,6 @@ class SALConfig(MethodConfig):
 
         lr, weight_decay: of Adam (L2 regularisation in the gradient, not decoupled).
         batch_size: videos per step.
-        drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
-            itself.
         epochs: passes over the training videos.
         steps: number of optimizer steps in place of `epochs`.
 
@@ -81,6 +79,21 @@ class SALConfig(MethodConfig):
         class_threshold: classes with at least this probability are localized; without any, the best one.
         upscale: points per snippet of the activation curves.
         thresholds: at which curves are cut.
+        nms_threshold: IoU from which a worse segment of the same class is suppressed.
+        soft_nms: suppressed segments stay, with a lowered score. Published: off by default, on in the script.
+        soft_nms_alpha: width of that decay.
+
+        The rest are quirks of the published code:
+
+        pool_power: the bilinear pooling divides Z Zᵀ by T to this power. Published: 2 in place of a mean's 1;
+            with the 1e-5 under the square root the descriptor then depends on T.
+        select_by: in training the best snippets of a class are those of the fused activation, or of the raw
+            "cas"; for the video score those of the fused activation always.
+        positive_divisor, positive_extra: the T // divisor + extra snippets of largest actionness are pseudo
+            positives. The extra is an absolute count: the published 17 belongs to T = 750, and ActivityNet's
+            rule (no divisor, 40) to T = 50. No more than T.
+        drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
+            itself.
         margin: outer margin of the outer-inner contrast, as a share of the segment. 0.2 is what the published
             code uses: its option `gamma` is passed by position and lands here.
         class_weight: γ, weight of the class probability in a segment's score; always 0.2 in the published
@@ -89,9 +102,6 @@ class SALConfig(MethodConfig):
             index array in the published code).
         clamp: limit up-sampled curves to the range of their snippets. The published curves go on along the
             last slope after the last snippet, and may leave [0, 1].
-        nms_threshold: IoU from which a worse segment of the same class is suppressed.
-        soft_nms: suppressed segments stay, with a lowered score. Published: off by default, on in the script.
-        soft_nms_alpha: width of that decay.
         plus_one: count one second more in lengths and intersections of the IoU, as published; short
             neighbouring segments then overlap.
     """
@@ -100,16 +110,12 @@ class SALConfig(MethodConfig):
     kernel: int = Field(3, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     rgb_share: float = Field(0.1, ge=0, le=1)
-    pool_power: Literal[1, 2] = 2
 
     segments: int = Field(750, ge=1)
     sampling: Sampling = "thumos14"
 
     class_divisor: int = Field(8, ge=1)
-    select_by: Literal["fused", "cas"] = "fused"
     background_divisor: int = Field(8, ge=1)
-    positive_divisor: int | None = Field(8, ge=1)
-    positive_extra: int = Field(17, ge=0)
     confident_divisor: int | None = Field(2, ge=1)
     gce_q: float = Field(0.5, gt=0, le=1)
     mask_momentum: float = Field(0.7, ge=0, lt=1)
@@ -121,7 +127,6 @@ class SALConfig(MethodConfig):
     lr: float = Field(1e-4, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
     batch_size: int = Field(2, ge=1)
-    drop_last: bool = False
     epochs: int = Field(100, ge=1)
     steps: int | None = Field(None, ge=1)
 
@@ -130,13 +135,19 @@ class SALConfig(MethodConfig):
     class_threshold: float = Field(0.25, ge=0, le=1)
     upscale: int = Field(24, ge=1)
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    nms_threshold: float = Field(0.4, ge=0, le=1)
+    soft_nms: bool = True
+    soft_nms_alpha: float = Field(0.3, gt=0)
+
+    pool_power: Literal[1, 2] = 2
+    select_by: Literal["fused", "cas"] = "fused"
+    positive_divisor: int | None = Field(8, ge=1)
+    positive_extra: int = Field(17, ge=0)
+    drop_last: bool = False
     margin: float = Field(0.2, ge=0)
     class_weight: float = Field(0.2, ge=0)
     drop_lone_first: bool = True
     clamp: bool = False
-    nms_threshold: float = Field(0.4, ge=0, le=1)
-    soft_nms: bool = True
-    soft_nms_alpha: float = Field(0.3, gt=0)
     plus_one: bool = True
 
     @field_validator("kernel")
@@ -470,7 +481,7 @@ class SAL(SnippetMethod):
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         c = self.config
-        return FactoredAdam(self.parameters(), [self.fc1], lr=c.lr, weight_decay=c.weight_decay)
+        return FactoredAdam(self, lr=c.lr, weight_decay=c.weight_decay)
 
     def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
         c = self.config
@@ -514,12 +525,8 @@ class SAL(SnippetMethod):
         use = torch.arange(best.shape[1], device=k.device)[None, :, None] < k[:, None, None]
         pooled = (out.cas.gather(1, best) * use).sum(dim=1) / k[:, None]
         video = (c.video_mix * pooled + (1 - c.video_mix) * out.semantic[0]).softmax(dim=-1)
-        return [
-            SnippetScores(name, cas[:n].numpy(), foreground[:n].numpy(), scores.numpy(), axis.resampled(n))
-            for name, cas, foreground, scores, n, axis in zip(
-                names, fused.cpu(), out.actionness.cpu(), video.cpu(), lengths.tolist(), axes, strict=True
-            )
-        ]
+        axes = [axis.resampled(n) for axis, n in zip(axes, lengths.tolist(), strict=True)]
+        return snippet_scores(names, axes, lengths.tolist(), fused, out.actionness, video)
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         """Runs of the up-sampled activations of likely classes, scored by contrast, after suppression."""

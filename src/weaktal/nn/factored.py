@@ -5,7 +5,7 @@ The gradient of a linear layer's weight has no more than rank B for B inputs, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
@@ -15,7 +15,7 @@ from torch.optim.adam import adam
 
 from weaktal.nn.parallel import world_size
 
-# a block of the gradient of 8 MiB: a product of fewer rows is slow
+# elements of a block of the gradient, 8 MiB: a product of fewer rows is slow
 _BLOCK = 1 << 21
 
 
@@ -43,21 +43,18 @@ class FactoredLinear(nn.Linear):
         if not out.requires_grad:  # neither a bias nor an input that is trained
             out.requires_grad_()
         out.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: self._keep(gradient, input.detach())
+            lambda gradient: self.factors.append((gradient.detach(), input.detach()))
         )
-
         return out
-
-    def _keep(self, gradient: Tensor, input: Tensor) -> None:
-        self.factors.append(
-            (gradient.detach().reshape(-1, self.out_features), input.reshape(-1, self.in_features))
-        )
 
     def take_factors(self) -> tuple[Tensor, Tensor]:
         """All factors since the last call: (B, out) and (B, in), whose product gᵀ x is the gradient."""
-        gradients, inputs = zip(*self.factors, strict=True)
+        gradients, inputs = (
+            torch.cat([x.reshape(-1, x.shape[-1]) for x in side]).to(self.weight.dtype)
+            for side in zip(*self.factors, strict=True)
+        )
         self.factors.clear()
-        return torch.cat(gradients).to(self.weight.dtype), torch.cat(inputs).to(self.weight.dtype)
+        return gradients, inputs
 
 
 def _half_precision(device: torch.device) -> bool:
@@ -65,30 +62,26 @@ def _half_precision(device: torch.device) -> bool:
     return on and torch.get_autocast_dtype(device.type) == torch.float16
 
 
+def adam_naive(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.Adam:
+    """`FactoredAdam` with whole gradients."""
+    return torch.optim.Adam(module.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+
+
 class FactoredAdam(torch.optim.Adam):
     """Fused Adam in which the gradients of `FactoredLinear` weights exist a block of rows at a time.
 
-    The numbers are those of ``torch.optim.Adam(..., fused=True)``, up to the rounding of the matrix product,
-    and the state has the same layout. What is saved is the gradient itself: its memory, and the time to write
-    and read it.
+    The numbers are those of `adam_naive` up to the rounding of the matrix product, and the state has the same
+    layout. What is saved is the gradient itself: its memory, and the time to write and read it. Not where
+    several processes train together and sum their gradients: there this is fused Adam.
 
     Args:
-        params: all parameters, those of `layers` among them.
-        layers: their gradients are kept in factors from now on (`FactoredLinear.factored`). Not where several
-            processes train together and sum their gradients: there this is fused Adam.
+        module: all its parameters are trained; its `FactoredLinear` layers keep factors from now on.
         lr, weight_decay: as for Adam (L2 regularisation in the gradient).
     """
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        layers: Iterable[FactoredLinear],
-        *,
-        lr: float,
-        weight_decay: float,
-    ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
-        self.layers = list(layers)
+    def __init__(self, module: nn.Module, *, lr: float, weight_decay: float) -> None:
+        super().__init__(module.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+        self.layers = [layer for layer in module.modules() if isinstance(layer, FactoredLinear)]
         for layer in self.layers:
             layer.factored = world_size() == 1
 
@@ -101,22 +94,18 @@ class FactoredAdam(torch.optim.Adam):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for layer in self.layers:
-            if layer.factors and layer.weight.numel() <= _BLOCK:  # a single block: a gradient like others
-                gradient, inputs = layer.take_factors()
-                layer.weight.grad = gradient.T @ inputs
         super().step()
         for layer in self.layers:
             if layer.factors:
                 self._step_layer(layer)
         return loss
 
+    @torch.no_grad()
     def _step_layer(self, layer: FactoredLinear) -> None:
         weight = layer.weight
         group: dict[str, Any] = next(g for g in self.param_groups if any(p is weight for p in g["params"]))
@@ -125,22 +114,18 @@ class FactoredAdam(torch.optim.Adam):
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
             state["exp_avg"] = torch.zeros_like(weight)
             state["exp_avg_sq"] = torch.zeros_like(weight)
-        gradient, inputs = layer.take_factors()
+        gradients, inputs = layer.take_factors()
         rows = max(1, _BLOCK // weight.shape[1])
-        buffer = weight.new_empty(min(rows, len(weight)), weight.shape[1])
         steps = state["step"].clone()
-        for low in range(0, len(weight), rows):
-            part = slice(low, low + rows)
-            block = torch.mm(gradient[:, part].T, inputs, out=buffer[: len(weight) - low])
+        for part in (slice(low, low + rows) for low in range(0, len(weight), rows)):
             state["step"].copy_(steps)  # every block counts the same step
             adam(
                 [weight[part]],
-                [block],
+                [gradients[:, part].T @ inputs],
                 [state["exp_avg"][part]],
                 [state["exp_avg_sq"][part]],
                 [],
                 [state["step"]],
-                foreach=False,
                 fused=True,
                 amsgrad=False,
                 beta1=group["betas"][0],
