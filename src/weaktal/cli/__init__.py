@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "bench": "methods x data sets x seeds, in one table beside the published figures",
     "search": "good hyper-parameters on a held-out part of the training set",
     "new": "the files of a method of your own",
+    "app": "the page that people work in: tag, click, train, review, export",
     "report": "one HTML page that shows what was found, missed and invented",
 }
 # what the machine says without naming a file
