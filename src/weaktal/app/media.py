@@ -1,7 +1,7 @@
 """The videos themselves: what they are, when their pictures are, small pictures, and copies for browsers.
 
-Picture times are those of the container, in seconds from the first picture, as everywhere in WeakTAL. A proxy
-(H.264 in MP4, for videos that browsers cannot play) shows the same pictures at exactly the same times.
+Picture times are seconds on a player's clock, as everywhere in WeakTAL (`VideoReader.base`). A proxy (H.264
+in MP4, for videos that browsers cannot play) shows the same pictures at exactly the same times.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.core import InputError, atomic_path, write_text
-from weaktal.features.extract.decode import VideoReader
+from weaktal.features.extract.decode import FORMATS, TIMELINES, VideoReader
 
+# codecs that every browser of today plays, and the containers they play them from
+PLAYABLE = {"h264": ("mp4", "mov"), "vp8": ("webm",), "vp9": ("webm",), "av1": ("mp4", "webm")}
 PROXY_HEIGHT = 720
 THUMB_HEIGHT = 72
 OPEN = 6  # videos kept open for small pictures
@@ -53,6 +55,25 @@ class Media:
     error: str | None = None
 
 
+def open_video(path: Path) -> Any:
+    """The container of a video, for its header or a few pictures; playlists are refused.
+
+    Raises:
+        InputError: not a readable video.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        VideoReader(path)  # says better what is wrong
+        raise InputError("cannot be read as a video", file=path, found=error) from None
+    if not container.streams.video or container.streams.video[0].codec_context is None:
+        container.close()
+        VideoReader(path)
+        raise InputError("there is no video in it that can be decoded", file=path)
+    return container
+
+
 def look(path: Path) -> Media:
     """What a video file is, from its header."""
     try:
@@ -61,60 +82,38 @@ def look(path: Path) -> Media:
         return Media(error="the file is not there")
     size, modified = stat.st_size, stat.st_mtime_ns
     try:
-        reader = VideoReader(path)
+        container = open_video(path)
     except InputError as error:
         return Media(size, modified, error=str(error).removeprefix(f"{path}: "))
-    about = reader.info
-    with av.open(str(path), metadata_errors="replace") as container:
-        names = set(container.format.name.split(","))
-        context = container.streams.video[0].codec_context
-        plain = context.pix_fmt in ("yuv420p", "yuvj420p")
-        where = {"h264": {"mp4", "mov"}, "vp8": {"webm"}, "vp9": {"webm"}, "av1": {"mp4", "webm"}}
-        fits = bool(names & where.get(about.codec, set())) and path.suffix != ".mkv"
-        duration = about.duration
+    with container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        names: set[str] = set(container.format.name.split(","))
+        fits = path.suffix.lower() != ".mkv" and not names.isdisjoint(PLAYABLE.get(context.name, ()))
+        duration = float(stream.duration * stream.time_base) if stream.duration is not None else None
         if duration is None and container.duration is not None:
             duration = container.duration / av.time_base
-    return Media(
-        size,
-        modified,
-        duration=duration,
-        fps=about.fps,
-        width=about.width,
-        height=about.height,
-        codec=about.codec,
-        playable=fits and plain,
-    )
-
-
-def picture_ticks(path: Path) -> tuple[NDArray[np.int64], Fraction]:
-    """When every picture is shown: ticks of the container in rising order, and seconds of a tick.
-
-    Only packets are read, nothing is decoded.
-
-    Raises:
-        InputError: not a readable video, or one without times.
-    """
-    VideoReader(path)  # its complaints are better than those of the library
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = container.streams.video[0]
-        base = stream.time_base
-        ticks = []
-        try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and packet.size and not packet.is_discard:
-                    ticks.append(packet.pts)  # noqa: PERF401
-        except av.FFmpegError:
-            pass  # broken off: what was read is there
-    if not ticks or base is None:
-        raise InputError("its pictures have no times", file=path)
-    return np.unique(np.array(ticks, np.int64)), base
+        rate = stream.average_rate or stream.guessed_rate
+        return Media(
+            size,
+            modified,
+            duration=duration,
+            fps=float(rate) if rate else None,
+            width=context.width,
+            height=context.height,
+            codec=context.name,
+            playable=fits and context.pix_fmt in ("yuv420p", "yuvj420p"),
+        )
 
 
 def picture_times(path: Path) -> NDArray[np.float64]:
-    """When every picture is shown, seconds from the first one."""
-    ticks, base = picture_ticks(path)
-    seconds: NDArray[np.float64] = (ticks - ticks[0]) * float(base)
-    return seconds
+    """When every picture is shown, seconds on a player's clock.
+
+    Raises:
+        InputError: not a readable video.
+    """
+    base = VideoReader(path).base
+    return float(base.offset) + np.asarray(base.times, np.float64)
 
 
 # ------------------------------------------------------------------------------------------ proxies
@@ -133,8 +132,7 @@ def make_proxy(source: Path, target: Path, progress: Callable[[float], None] | N
     """
     import cv2
 
-    VideoReader(source)
-    with av.open(str(source), metadata_errors="replace") as found, atomic_path(target) as temporary:
+    with open_video(source) as found, atomic_path(target) as temporary:
         stream = found.streams.video[0]
         stream.thread_type = "AUTO"
         base = stream.time_base or Fraction(1, 90_000)
@@ -287,7 +285,7 @@ class Thumbnails:
         with self._lock:
             found = self._open.pop(path, None)
             if found is None:
-                container = av.open(str(path), metadata_errors="replace")
+                container = open_video(path)
                 container.streams.video[0].thread_count = 1
                 found = (container, threading.Lock())
             self._open[path] = found
@@ -302,7 +300,7 @@ class Thumbnails:
 
         Args:
             path: the video.
-            seconds: from its first picture.
+            seconds: on a player's clock.
             apart: how far the next small picture is; from two seconds on, a key frame nearby will do.
             height: of the picture.
 
@@ -316,7 +314,8 @@ class Thumbnails:
             stream = container.streams.video[0]
             base = float(stream.time_base)
             start = stream.start_time or 0
-            goal = start + round(seconds / base)
+            timeline = container.format.name.split(",")[0] in TIMELINES
+            goal = (0 if timeline else start) + round(seconds / base)
             chosen = None
             try:
                 container.seek(max(goal, start), stream=stream, backward=True)
@@ -427,7 +426,7 @@ class Library:
         write_text(self.path, json.dumps(entries) + "\n")
 
     def times(self, name: str) -> NDArray[np.float64]:
-        """When every picture of a video is shown, seconds from the first one; kept on the disk.
+        """When every picture of a video is shown, seconds on a player's clock; kept on the disk.
 
         Raises:
             InputError: not a readable video.

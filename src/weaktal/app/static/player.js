@@ -11,10 +11,12 @@ export class Player extends EventTarget {
     this.video.muted = true;
     this.video.preload = "auto";
     this.video.tabIndex = -1;
-    /** When each picture is shown, seconds from the first. @type {Float64Array | null} */
+    /** When each picture is shown, seconds. @type {Float64Array | null} */
     this.frames = null;
-    /** What the browser's clock says at the first picture. @type {number | null} */
+    /** By how much the browser's clock is ahead of ours. @type {number | null} */
     this.origin = null;
+    /** What the browser's clock says at the first picture. @type {number | null} */
+    this.first = null;
     this.index = 0;
     /** The picture that was asked for and is not there yet, or -1. */
     this.goal = -1;
@@ -40,8 +42,9 @@ export class Player extends EventTarget {
 
   watch() {
     this.video.requestVideoFrameCallback((_, about) => {
-      if (this.origin === null) this.origin = about.mediaTime;
-      const index = this.nearest(about.mediaTime - this.origin);
+      if (this.frames && this.origin === null) this.origin = about.mediaTime - (this.frames[0] ?? 0);
+      else if (!this.frames) this.first ??= about.mediaTime;
+      const index = this.nearest(about.mediaTime - (this.origin ?? 0));
       if (this.goal < 0 || index === this.goal || !this.video.seeking) {
         this.index = index;
         if (index === this.goal) this.goal = -1;
@@ -63,6 +66,7 @@ export class Player extends EventTarget {
     this.stop();
     this.frames = null;
     this.origin = null;
+    this.first = null;
     this.index = 0;
     this.goal = -1;
     this.loop = null;
@@ -70,8 +74,11 @@ export class Player extends EventTarget {
     this.video.src = `/media/${encodeURIComponent(name)}?v=${encodeURIComponent(stamp)}`;
     const found = await fetch(`/api/frames/${encodeURIComponent(name)}`);
     if (!found.ok || load !== this.loads) return;
-    this.frames = new Float64Array(await found.arrayBuffer());
+    const frames = new Float64Array(await found.arrayBuffer());
     if (load !== this.loads) return;
+    this.frames = frames;
+    // the browser has shown its first picture already: that is when this one is on its clock
+    if (this.first !== null) this.origin = this.first - (frames[0] ?? 0);
     this.duration = Math.max(duration ?? 0, this.end(this.frames.length - 1));
     this.tell("frame");
   }
