@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from weaktal.core import Annotations, InputError, Video, did_you_mean
+from weaktal.core import (
+    Annotations,
+    Finding,
+    InputError,
+    NameIndex,
+    Video,
+    composed,
+    did_you_mean,
+    shown,
+    times_beyond,
+)
+from weaktal.core.limits import within
+from weaktal.core.reading import check_name, kind, parse_yaml
 from weaktal.features.store import FeatureStore
 from weaktal.formats import load_annotations, subset_name
 from weaktal.formats.reading import number, read_mapping, read_text
@@ -30,7 +41,7 @@ KEYS = (
     "protocol",
     "videos",
 )
-FEATURE_KEYS = ("path", "rate", "offset", "fps", "stride", "window", "names", "prefix")
+FEATURE_KEYS = ("path", "rate", "offset", "fps", "stride", "window", "names", "prefix", "suffix")
 ROLES = ("train", "test")
 
 
@@ -51,10 +62,11 @@ class Coverage:
     @classmethod
     def of(cls, asked: Annotations, everything: Annotations, store: FeatureStore) -> Coverage:
         """Which of the videos asked for have features; a feature's video may be annotated in any subset."""
+        known = NameIndex(everything.videos)
         return cls(
             usable=tuple(v for v in asked.videos if v in store),
             without_features=tuple(v for v in asked.videos if v not in store),
-            without_annotations=tuple(v for v in store.names if v not in everything.videos),
+            without_annotations=tuple(v for v in store.names if v not in known),
         )
 
     def __str__(self) -> str:
@@ -123,19 +135,27 @@ class Dataset:
             value = entry.get(key)
             if value is None:
                 return None
-            if not isinstance(value, str):
-                raise InputError("expected a path", file=path, field=key, found=repr(value))
+            if not isinstance(value, str) or not value.strip():
+                raise InputError("expected a path", file=path, field=key, found=shown(value))
             return base / value
+
+        def word(key: str, default: str) -> str:
+            value = entry.get(key)
+            if value is not None and not isinstance(value, str | int):
+                raise InputError("expected a name", file=path, field=key, found=kind(value))
+            return default if value is None else check_name(str(value), key, file=path)
 
         source = file("annotations")
         annotations = None
         if source is not None:
             fps = entry.get("fps")
+            if isinstance(fps, int | float):
+                fps = number(fps, file=path, field="fps")
             annotations = load_annotations(
                 source,
                 points=file("points"),
                 ignore=file("ignore"),
-                fps=fps if fps is None or isinstance(fps, int | float) else file("fps"),
+                fps=fps if fps is None or isinstance(fps, float) else file("fps"),
             )
             if (durations := file("durations")) is not None:
                 annotations = _with_durations(annotations, durations)
@@ -145,23 +165,30 @@ class Dataset:
             for key in ("points", "ignore", "subsets", "durations", "classes"):
                 if entry.get(key) is not None:
                     raise InputError(f"{key!r} needs 'annotations'", file=path)
+            if entry.get("features") is None:
+                raise InputError(
+                    "this describes no data",
+                    file=path,
+                    found="the keys " + ", ".join(entry) if entry else "nothing",
+                    expected="annotations, features, or both",
+                )
         roles = entry.get("subsets") or {}
         if not isinstance(roles, dict) or not all(isinstance(v, str) for v in roles.values()):
             raise InputError(
                 "expected a mapping",
                 file=path,
                 field="subsets",
-                found=repr(roles),
+                found=shown(roles),
                 expected="{train: ..., test: ...}",
             )
         _known_keys(roles, ROLES, path, "subsets")
         if annotations is not None:
             annotations, roles = _split_lists(annotations, roles, base, path)
         return cls(
-            name=str(entry.get("name", path.stem)),
+            name=word("name", path.stem),
             path=path,
             annotations=annotations,
-            protocol=str(entry.get("protocol", "activitynet")),
+            protocol=word("protocol", "activitynet"),
             roles=roles,
             features=_features(entry.get("features"), path),
             annotation_file=source,
@@ -218,6 +245,42 @@ class Dataset:
             name = subset_name(annotations, role_or_name)
         return annotations.subset(name)
 
+    def findings(self) -> tuple[Finding, ...]:
+        """What may be wrong with the times and the subsets of this data set.
+
+        Times of clicks and instances are held against durations, those of the annotations or else what the
+        features imply. See `check` for those that forbid any use.
+        """
+        if self.annotations is None:
+            return ()
+        videos = tuple(self.annotations)
+        fps = {v.name: v.fps for v in videos if v.fps is not None}
+        clicks = {v.name: v.points.time for v in videos if v.points is not None}
+        durations = {v.name: v.duration for v in videos if v.duration is not None and v.duration > 0}
+        if self.features and any(name not in durations for name in clicks) and self.store.rate is not None:
+            for v in videos:
+                if v.name not in durations and v.name in self.store:
+                    durations[v.name] = self.store.axis(v.name).end
+        found = [
+            times_beyond("clicks", clicks, durations, fps),
+            times_beyond("instances", {v.name: v.instances.end for v in videos}, durations, fps),
+            _shared(self),
+        ]
+        return tuple(f for f in found if f is not None)
+
+    def check(self) -> tuple[Finding, ...]:
+        """`findings`, of which the first grave one is raised.
+
+        Raises:
+            InputError: times of most clicks or instances lie beyond the ends of their videos, with the unit
+                in which they would fit.
+        """
+        found = self.findings()
+        for finding in found:
+            if finding.grave:
+                raise finding.error(self.path)
+        return found
+
     def coverage(self, subset: str | None = None) -> Coverage:
         """Which videos of a subset (or of all) have features, and which features nobody annotated."""
         everything = self._annotated()
@@ -225,17 +288,24 @@ class Dataset:
         return Coverage.of(asked, everything, self.store)
 
 
-def _mapping(text: str, path: Path) -> dict[str, Any]:
+def _shared(data: Dataset) -> Finding | None:
+    """Whether what is trained on is what is tested on."""
     try:
-        entry = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else None
-        raise InputError(
-            f"malformed YAML: {error.problem or error.context}", file=path, field=place
-        ) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"malformed YAML: {error}", file=path) from None
+        train, test = data.subset("train"), data.subset("test")
+    except InputError:
+        return None
+    both = tuple(name for name in train.videos if name in test.videos)
+    if not both:
+        return None
+    return Finding(
+        f"{len(both)} videos are trained on and tested on",
+        both,
+        "results on them say nothing about other videos; name subsets in the annotations or the description",
+    )
+
+
+def _mapping(text: str, path: Path) -> dict[str, Any]:
+    entry = parse_yaml(text, path)
     if not isinstance(entry, dict):
         raise InputError(
             "not a data set description", file=path, found=type(entry).__name__, expected="keys and values"
@@ -263,12 +333,12 @@ def _features(value: Any, path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     entry = {"path": value} if isinstance(value, str) else value
-    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or not entry["path"].strip():
         raise InputError(
             "expected a path",
             file=path,
             field="features",
-            found=repr(value),
+            found=shown(value),
             expected="{path: ..., rate: ...}",
         )
     _known_keys(entry, FEATURE_KEYS, path, "features")
@@ -287,28 +357,53 @@ def _features(value: Any, path: Path) -> dict[str, Any]:
         if min(fps, stride) <= 0:
             raise InputError("fps and stride must be positive", file=path, field="features")
         numbers["rate"] = fps / stride
+        if not 0 < numbers["rate"] < np.inf:
+            raise InputError("no rate follows from fps and stride", file=path, field="features")
         # a snippet's row on the time axis lies around the middle of its window
         numbers.setdefault("offset", (numbers.get("window", stride) - stride) / 2 / fps)
     elif "window" in numbers:
         raise InputError("'window' needs 'fps' and 'stride'", file=path, field="features")
     out |= {k: numbers[k] for k in ("rate", "offset") if k in numbers}
     if (names := entry.get("names")) is not None:
-        out["names"] = [str(n) for n in names] if isinstance(names, list) else path.parent / str(names)
-    if entry.get("prefix") is not None:
-        out["prefix"] = str(entry["prefix"])
+        if not isinstance(names, list | str):
+            raise InputError(
+                "expected a list or a file", file=path, field="features.names", found=kind(names)
+            )
+        out["names"] = (
+            [check_name(n, "video", file=path, field="features.names") for n in names]
+            if isinstance(names, list)
+            else path.parent / names
+        )
+    for key in ("prefix", "suffix"):
+        if (part := entry.get(key)) is not None:
+            if not isinstance(part, str | int | float):
+                raise InputError("expected a text", file=path, field=f"features.{key}", found=kind(part))
+            out[key] = str(part)
     return out
 
 
 def _with_durations(annotations: Annotations, source: Path) -> Annotations:
-    known = {k: number(v, file=source, field=k) for k, v in read_mapping(source).items()}
+    table = {k: number(v, file=source, field=k) for k, v in read_mapping(source).items()}
+    for name, seconds in table.items():
+        within(seconds, "seconds", "seconds", file=source, field=name)
+        if seconds < 0:
+            raise InputError("a duration is negative", file=source, field=name, found=seconds)
+    known = NameIndex(annotations.videos).rename(table)
     return annotations.map(lambda v: replace(v, duration=known.get(v.name, v.duration)))
 
 
 def _in_order(annotations: Annotations, classes: Any, path: Path) -> Annotations:
     """The annotations over another class list, which must hold all of theirs."""
     if not isinstance(classes, list):
-        raise InputError("expected a list of class names", file=path, field="classes", found=repr(classes))
-    listed = [str(c) for c in classes]
+        raise InputError("expected a list of class names", file=path, field="classes", found=shown(classes))
+    within(len(classes), "classes", "classes", file=path, field="classes")
+    listed = [
+        check_name(str(c) if isinstance(c, int | float) else c, "class", file=path, field="classes")
+        for c in classes
+    ]
+    if len(set(listed)) != len(listed):
+        twice = next(c for c in listed if listed.count(c) > 1)
+        raise InputError("a class is listed twice", file=path, field="classes", found=repr(twice))
     for name in annotations.classes:
         if name not in listed:
             raise InputError(
@@ -349,8 +444,9 @@ def _split_lists(
                 )
             continue
         names = read_text(base / value).split("\n")
+        known = NameIndex(annotations.videos)
         for line, name in enumerate((n.strip() for n in names), 1):
-            if name and name not in annotations.videos:
+            if name and name not in known:
                 raise InputError(
                     "unknown video",
                     file=base / value,
@@ -358,8 +454,16 @@ def _split_lists(
                     found=repr(name),
                     hint=did_you_mean(name, annotations.videos),
                 )
-            if name:
-                member[name] = role
+            if not name:
+                continue
+            video = known.find(name) or name
+            if member.setdefault(video, role) != role:
+                raise InputError(
+                    "a video is in both subsets: what is trained on cannot be tested on",
+                    file=base / value,
+                    field=f"line {line}",
+                    found=repr(name),
+                )
         out[role] = role
     if not member:
         return annotations, out
@@ -367,8 +471,11 @@ def _split_lists(
 
 
 def _prefix_hint(names: Sequence[str], annotations: Annotations) -> str | None:
-    for name in names:
-        for annotated in annotations.videos:
-            if name.endswith(annotated):
-                return f"if all have it, add 'prefix: {name.removesuffix(annotated)}' under features"
+    """What to write in the description if names differ by what is before or behind them."""
+    for name in map(composed, names[:100]):
+        for annotated in map(composed, annotations.videos):
+            before, inside, behind = name.partition(annotated)
+            if inside and annotated:
+                keys = [f"{k}: {v}" for k, v in (("prefix", before), ("suffix", behind)) if v]
+                return f"if all have it, add '{', '.join(keys)}' under features"
     return did_you_mean(names[0], annotations.videos)

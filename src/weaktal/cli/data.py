@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--names", type=options.path, metavar="NPY", help="features: videoname.npy of a joint array"
         )
         sub.add_argument("--prefix", default="", help="features: what file names have before video names")
+        sub.add_argument("--suffix", default="", help="features: what file names have behind video names")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,6 +99,7 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "rate": args.rate,
         "names": args.names,
         "prefix": args.prefix,
+        "suffix": args.suffix,
     }
     if args.action == "convert":
         return {}, str(convert(args.source, args.target, kind=args.kind, to=args.to, **about))

@@ -12,6 +12,7 @@ from weaktal.core.annotations import (
 from weaktal.core.atomic import atomic_path, write_text
 from weaktal.core.detections import Detections
 from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
+from weaktal.core.findings import Finding, times_beyond
 from weaktal.core.names import NameIndex, composed, file_name, file_names
 from weaktal.core.printable import printable, shown
 from weaktal.core.scores import SnippetScores
@@ -21,6 +22,7 @@ __all__ = [
     "Annotations",
     "CoverageWarning",
     "Detections",
+    "Finding",
     "InputError",
     "InstanceTable",
     "Instances",
@@ -39,5 +41,6 @@ __all__ = [
     "piecewise_linear",
     "printable",
     "shown",
+    "times_beyond",
     "write_text",
 ]

@@ -9,34 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weaktal.core import InputError
+from weaktal.core import Finding, InputError
 from weaktal.features.store import FeatureStore
 
 # frame rates and strides (in frames) of public features, the usual ones first
 FRAME_RATES = (25.0, 30.0, 24.0, 15.0, 10.0)
 HIGH_FRAME_RATES = (50.0, 60.0)
 STRIDES = (16, 8, 4, 1, 2, 32, 64, 6, 5, 10, 24, 30)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that is wrong, or may be.
-
-    Attributes:
-        what: in a few words.
-        videos: which videos.
-        hint: likely cause, or what to do.
-    """
-
-    what: str
-    videos: tuple[str, ...] = ()
-    hint: str | None = None
-
-    def __str__(self) -> str:
-        text = self.what
-        if self.videos:
-            text += " (" + ", ".join(self.videos[:3]) + (", ..." if len(self.videos) > 3 else "") + ")"
-        return f"{text}: {self.hint}" if self.hint else text
 
 
 @dataclass

@@ -6,12 +6,11 @@ What the arrays mean (which axis is time, when a row is) is the business of `Fea
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
-import struct
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from weaktal.core import InputError
-from weaktal.core.npy import read_npy
+from weaktal.core import InputError, file_name, file_names, shown
+from weaktal.core.npy import npy_shape, read_npy, read_npz, text_of
+from weaktal.core.reading import check_name, number, parse_json, read_mapping
+from weaktal.core.reading import kind as kind_of
 
 Shape = tuple[int, ...]
 STREAMS = ("rgb", "flow")  # the order in which the field concatenates them
@@ -35,6 +36,7 @@ WTALC = {
     )
 }
 HEADER_KEY = "weaktal"
+_STREAM = re.compile(r"(.+)[-_.](rgb|flow)", re.IGNORECASE | re.DOTALL)
 PACK_INDEX = "pack.json"
 
 
@@ -70,30 +72,89 @@ class Layout(Protocol):
 
 def video_names(path: Path) -> list[str]:
     """The names in a ``videoname.npy``: the order of a joint array."""
-    return [x.decode("utf-8") if isinstance(x, bytes) else str(x) for x in read_npy(path).reshape(-1)]
+    return [check_name(text_of(x), "video", file=path) for x in read_npy(path).reshape(-1)]
 
 
-def npy_shape(path: Path) -> Shape:
-    """The shape of a ``.npy`` file, from its header."""
-    return tuple(read_npy(path, mmap=True).shape)
+# bytes of an element; others are no types of the format
+_ITEM = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_ITEM |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+MAX_HEADER = 100_000_000
 
 
 def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its data starts."""
+    """The header of a safetensors file, and where its data starts.
+
+    Raises:
+        InputError: unreadable; a header that is not as the format says: each array has as many bytes as its
+            shape and type need, one lies after the other, and together they are the rest of the file.
+    """
+    what = "not a readable safetensors file"
     try:
         with path.open("rb") as file:
-            (size,) = struct.unpack("<Q", file.read(8))
-            if size > 100_000_000:
-                raise ValueError("the header is too long")
-            header = json.loads(file.read(size))
-        end = max((int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"), default=0)
-        if path.stat().st_size < 8 + size + end:
-            raise ValueError("the file is cut short")
-        return header, 8 + size
+            total = os.fstat(file.fileno()).st_size
+            raw = file.read(8)
+            size = int.from_bytes(raw, "little")
+            if len(raw) < 8 or size > min(MAX_HEADER, total - 8):
+                raise InputError(f"{what}: the header is cut short or too long", file=path)
+            text = file.read(size)
     except FileNotFoundError:
         raise InputError("no such file", file=path) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise InputError(f"not a readable safetensors file: {error}", file=path) from None
+    except OSError as error:
+        raise InputError(f"{what}: {error.strerror or error}", file=path) from None
+    header = parse_json(text, path, "header")
+    if not isinstance(header, dict):
+        raise InputError(f"{what}: the header is no object", file=path, found=kind_of(header))
+    said = header.get("__metadata__", {})
+    if not isinstance(said, dict) or not all(isinstance(v, str) for v in said.values()):
+        raise InputError("expected texts", file=path, field="__metadata__", found=kind_of(said))
+    spans = sorted((*_span(key, entry, path), key) for key, entry in header.items() if key != "__metadata__")
+    at = 0
+    for start, end, key in spans:
+        if start != at:
+            raise InputError(
+                "the arrays do not follow one another", file=path, field=key, found=start, expected=at
+            )
+        at = end
+    if at != total - 8 - size:
+        raise InputError(
+            "the file is cut short or too long",
+            file=path,
+            found=f"{total - 8 - size} bytes of data",
+            expected=f"{at}, as the header says",
+        )
+    return header, 8 + size
+
+
+def _span(key: str, entry: Any, path: Path) -> tuple[int, int]:
+    """Where an array begins and ends, if that is what its shape and type need."""
+
+    def whole(value: Any) -> bool:
+        return type(value) is int and 0 <= value < 2**62
+
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise InputError(
+            "expected an object with dtype, shape and data_offsets",
+            file=path,
+            field=key,
+            found=kind_of(entry),
+        )
+    dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ITEM:
+        raise InputError("no type of the format", file=path, field=f"{key}.dtype", found=kind_of(dtype))
+    if not isinstance(shape, list) or len(shape) > 16 or not all(map(whole, shape)):
+        raise InputError("no shape", file=path, field=f"{key}.shape", found=kind_of(shape))
+    if not isinstance(span, list) or len(span) != 2 or not all(map(whole, span)):
+        raise InputError("expected [start, end]", file=path, field=f"{key}.data_offsets", found=kind_of(span))
+    need = math.prod(shape) * _ITEM[dtype]
+    if span[1] - span[0] != need:
+        raise InputError(
+            "an array has another size than its data",
+            file=path,
+            field=key,
+            found=f"{span[1] - span[0]} bytes",
+            expected=f"{shown(need)}, for shape {shown(shape, 60)} of {dtype}",
+        )
+    return span[0], span[1]
 
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
@@ -108,32 +169,73 @@ def _safetensors_streams(path: Path) -> dict[str, tuple[str, Shape, int]]:
             continue
         if entry["dtype"] not in _DTYPES:
             raise InputError("features of this type are not read", file=path, field=key, found=entry["dtype"])
-        out[key] = (_DTYPES[entry["dtype"]], tuple(entry["shape"]), start + int(entry["data_offsets"][0]))
+        out[key] = (_DTYPES[entry["dtype"]], tuple(entry["shape"]), start + entry["data_offsets"][0])
+    if not out:
+        raise InputError("no array in this file", file=path)
     return {k: out[k] for k in [*(s for s in STREAMS if s in out), *sorted(set(out) - set(STREAMS))]}
 
 
 def safetensors_about(path: Path) -> dict[str, Any]:
     """The description that `write_video_features` stored in a file."""
     text = safetensors_header(path)[0].get("__metadata__", {}).get(HEADER_KEY, "{}")
-    about = json.loads(text)
-    return about if isinstance(about, dict) else {}
+    return sound_about(parse_json(text, path, HEADER_KEY), path)
+
+
+def sound_about(about: Any, path: Path) -> dict[str, Any]:
+    """What a file says of its features, if what we read of it is of the kinds that we write.
+
+    Raises:
+        InputError: a rate that is no rate, and the like, with the key.
+    """
+    if not isinstance(about, dict):
+        raise InputError("expected an object", file=path, field=HEADER_KEY, found=kind_of(about))
+
+    def wrong(key: str, expected: str) -> InputError:
+        return InputError(
+            "features that say this of themselves",
+            file=path,
+            field=key,
+            found=kind_of(about[key]),
+            expected=expected,
+        )
+
+    for key in ("rate", "window", "stride", "offset", "duration", "fps"):
+        if about.get(key) is not None:
+            if isinstance(about[key], str) or not math.isfinite(number(about[key], file=path, field=key)):
+                raise wrong(key, "a number")
+            if key != "offset" and (about[key] < 0 or (key == "rate" and about[key] == 0)):
+                raise wrong(key, "a positive number")
+    dims = about.get("dims")
+    if dims is not None:
+        sizes = list(dims.values()) if isinstance(dims, dict) else dims
+        if (
+            not isinstance(sizes, list)
+            or not sizes
+            or not all(type(n) is int and 0 < n < 2**31 for n in sizes)
+        ):
+            raise wrong("dims", "widths of the streams")
+    if about.get("backbone") is not None and not isinstance(about["backbone"], str):
+        raise wrong("backbone", "a name")
+    if not isinstance(about.get("source") or {}, dict):
+        raise wrong("source", "an object")
+    said = about.get("warnings") or []
+    if not isinstance(said, list) or not all(isinstance(text, str) for text in said):
+        raise wrong("warnings", "a list of texts")
+    return about
 
 
 def _npz_streams(path: Path) -> list[np.ndarray]:
     """The array of an ``.npz`` file: ``rgb`` and ``flow``, or ``feats``/``features``, or the only one."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            keys = archive.files
-            if set(STREAMS) <= set(keys):
-                return [archive[k] for k in STREAMS]
-            chosen = [k for k in ("features", "feats", "feat", "feature") if k in keys] or keys
-            if len(chosen) != 1 and len(keys) != 1:
-                raise InputError("which array holds the features?", file=path, found=", ".join(keys))
-            return [archive[chosen[0]]]
-    except FileNotFoundError:
-        raise InputError("no such file", file=path) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"not a readable .npz file: {error}", file=path) from None
+    arrays = read_npz(path)
+    if set(STREAMS) <= set(arrays):
+        return [arrays[k]() for k in STREAMS]
+    known = ("features", "feats", "feat", "feature")
+    chosen = [k for k in arrays if k in known] or list(arrays)
+    if len(chosen) != 1:
+        raise InputError(
+            "which array holds the features?", file=path, found=", ".join(map(shown, arrays)) or "none"
+        )
+    return [arrays[chosen[0]]()]
 
 
 # ---------------------------------------------------------------------------------------- layouts
@@ -197,6 +299,11 @@ class JointArray(_Reopened):
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         array = read_npy(self.path)
+        if array.ndim == 0:
+            raise InputError("expected an array of videos", file=self.path, found="a single value")
+        if len(set(self.names)) != len(self.names):
+            twice = next(n for n in self.names if self.names.count(n) > 1)
+            raise InputError("a video is listed twice", file=self.path, field=shown(twice))
         if len(array) != len(self.names):
             raise InputError(
                 "the array and its list of names differ in length",
@@ -227,7 +334,11 @@ class JointArray(_Reopened):
 
 @dataclass
 class HDF5File(_Reopened):
-    """One HDF5 file: a data set per video, or a group per video with the streams in it."""
+    """One HDF5 file: a data set per video, or a group per video with the streams in it.
+
+    What HDF5 can do besides is refused: links (to elsewhere in the file, or to other files), data that lie in
+    other files, types that are no numbers, and data sets that are much larger than what is stored of them.
+    """
 
     path: Path
     kind: str = "hdf5"
@@ -240,39 +351,78 @@ class HDF5File(_Reopened):
             raise InputError(
                 "HDF5 needs the h5py package", file=self.path, hint="pip install 'weaktal[hdf5]'"
             ) from None
-        try:
+        with _hdf5_errors(self.path):
             return h5py.File(self.path, "r")
-        except OSError as error:
-            raise InputError(f"not a readable HDF5 file: {error}", file=self.path) from None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        return tuple(self.file)
+        with _hdf5_errors(self.path):
+            return tuple(check_name(name, "video", file=self.path) for name in self.file)
+
+    def _node(self, group: Any, name: str) -> Any:
+        import h5py
+
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            what = "to another file" if isinstance(link, h5py.ExternalLink) else "to elsewhere"
+            raise InputError(f"a link {what} is not followed", file=self.path, field=shown(name))
+        return group[name]
 
     def _sets(self, name: str) -> list[Any]:
-        node = self.file[name]
-        if hasattr(node, "shape"):
-            return [node]
-        keys = list(node)
-        if set(STREAMS) <= set(keys):
-            return [node[k] for k in STREAMS]
-        if len(keys) != 1:
+        import h5py
+
+        node = self._node(self.file, name)
+        if isinstance(node, h5py.Dataset):
+            return [self._sound(node, name)]
+        keys = list(node) if isinstance(node, h5py.Group) else []
+        chosen = list(STREAMS) if set(STREAMS) <= set(keys) else keys
+        if len(chosen) != 1 and chosen != list(STREAMS):
             raise InputError(
-                "which data set holds the features?", file=self.where(name), found=", ".join(keys)
+                "which data set holds the features?",
+                file=self.where(name),
+                found=", ".join(map(shown, keys[:9])) or "none",
             )
-        return [node[keys[0]]]
+        return [self._sound(self._node(node, key), name) for key in chosen]
+
+    def _sound(self, node: Any, name: str) -> Any:
+        import h5py
+
+        if not isinstance(node, h5py.Dataset) or node.shape is None:
+            raise InputError("not a data set of numbers", file=self.where(name))
+        if node.external or node.is_virtual:
+            raise InputError("its data lie in other files, which are not opened", file=self.where(name))
+        if node.dtype.kind not in "fiu":
+            raise InputError("not a data set of numbers", file=self.where(name), found=str(node.dtype)[:60])
+        size, stored = math.prod(node.shape) * node.dtype.itemsize, node.id.get_storage_size()
+        if size > 200 * stored + 2**20:
+            raise InputError(
+                "a data set is much larger than what is stored of it",
+                file=self.where(name),
+                found=f"shape {shown(node.shape, 60)} and {stored} bytes",
+            )
+        return node
 
     def shapes(self, name: str) -> list[Shape]:
-        return [tuple(d.shape) for d in self._sets(name)]
+        with _hdf5_errors(self.path):
+            return [tuple(d.shape) for d in self._sets(name)]
 
     def read(self, name: str) -> list[np.ndarray]:
-        return [np.asarray(d[()]) for d in self._sets(name)]
+        with _hdf5_errors(self.path):
+            return [np.asarray(d[()]) for d in self._sets(name)]
 
     def header(self, name: str) -> dict[str, Any]:
         return {}
 
     def where(self, name: str) -> str:
         return f"{self.path}: {name}"
+
+
+@contextmanager
+def _hdf5_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise InputError(f"not a readable HDF5 file: {error}", file=path) from None
 
 
 @dataclass
@@ -286,18 +436,40 @@ class Pack(_Reopened):
     def index(self) -> dict[str, Any]:
         path = self.folder / PACK_INDEX
         try:
-            index = json.loads(path.read_text(encoding="utf-8"))
-            rows, width = int(sum(index["lengths"])), int(index["dim"])
-            if len(index["names"]) != len(index["lengths"]):
-                raise ValueError("names and lengths differ in number")
-            size = (self.folder / index["data"]).stat().st_size
-            if size != rows * width * 4:
-                raise ValueError(f"the data file has {size} bytes, and {rows * width * 4} are listed")
-        except FileNotFoundError as error:
-            raise InputError("no such file", file=error.filename) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"not a readable pack: {error}", file=path) from None
-        return dict(index)
+            index = read_mapping(path)
+        except InputError as error:
+            message = f"not a readable pack: {error.message}" if path.exists() else error.message
+            raise InputError(message, file=path, field=error.field, found=error.found) from None
+        for key, wanted in (
+            ("data", str),
+            ("names", list),
+            ("lengths", list),
+            ("dim", int),
+            ("about", dict),
+        ):
+            if type(index.get(key)) is not wanted:
+                raise InputError("not a readable pack", file=path, field=key, found=kind_of(index.get(key)))
+        names, lengths, dim = index["names"], index["lengths"], index["dim"]
+        for name in names:
+            check_name(name, "video", file=path, field="names")
+        if len(set(names)) != len(names) or len(names) != len(lengths):
+            raise InputError("names that are not one for each length", file=path, field="names")
+        if not all(type(n) is int and 0 <= n < 2**40 for n in lengths) or not 0 < dim < 2**31:
+            raise InputError("lengths or a width that cannot be", file=path, field="lengths")
+        sound_about(index["about"], path)
+        data = self.folder / file_name(index["data"], what="data file")
+        try:
+            size = data.stat().st_size
+        except OSError as error:
+            raise InputError(f"not a readable pack: {error.strerror}", file=data) from None
+        if size != 4 * sum(lengths) * dim:
+            raise InputError(
+                "not a readable pack: the data file has another size",
+                file=path,
+                found=f"{size} bytes",
+                expected=f"{4 * sum(lengths) * dim}, as listed",
+            )
+        return index
 
     @cached_property
     def data_path(self) -> Path:
@@ -342,6 +514,34 @@ class Pack(_Reopened):
 # ------------------------------------------------------------------------------------ finding out
 
 
+def stored_names(names: Iterable[str], suffix: str) -> dict[str, str]:
+    """Every video to its file in a folder of features, so that reading the folder finds the same videos.
+
+    Raises:
+        InputError: see `weaktal.core.file_names`; names that would be read as something else: as two streams
+            of one video, as a joint array, as annotations.
+    """
+    out = file_names(names, suffix)
+    pairs: dict[str, set[str]] = {}
+    for name, file in out.items():
+        if file in WTALC or _is_joint(file):
+            raise InputError(
+                "features in a file of this name would be taken for something else",
+                found=shown(name),
+                hint="write a pack",
+            )
+        if (match := _STREAM.fullmatch(name)) is not None:
+            pairs.setdefault(match[1], set()).add(match[2].lower())
+    for name, sides in pairs.items():
+        if len(sides) == 2:
+            raise InputError(
+                "two videos would be read as two streams of one",
+                found=f"{shown(name + '-rgb', 90)} and {shown(name + '-flow', 90)}",
+                hint="rename one of them, or write a pack",
+            )
+    return out
+
+
 def find(path: Path, names: Sequence[str] | None = None, subset: str | None = None) -> Layout:
     """The layout of a file or folder.
 
@@ -381,7 +581,7 @@ def find(path: Path, names: Sequence[str] | None = None, subset: str | None = No
         hdf5 = sorted(p for p in path.iterdir() if p.suffix in (".h5", ".hdf5"))
         if len(hdf5) == 1:
             return HDF5File(hdf5[0])
-        if (path / "features").is_dir():
+        if path.name != "features" and (path / "features").is_dir():
             return find(path / "features", names)
         raise InputError(
             "no features in this folder",
@@ -463,7 +663,7 @@ def _videos(folder: Path) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
         streams = [{p.stem: p for p in _entries(by_name[s])[0]} for s in STREAMS]
         yield from _paired(streams, folder)
         return
-    marked = [re.fullmatch(r"(.+)[-_.](rgb|flow)", p.stem, re.IGNORECASE) for p in files]
+    marked = [_STREAM.fullmatch(p.stem) for p in files]
     if files and all(marked):
         sides: Mapping[str, dict[str, Path]] = {s: {} for s in STREAMS}
         for match, path in zip(marked, files, strict=True):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weaktal.core import atomic_path, write_text
-from weaktal.features.layouts import PACK_INDEX
+from weaktal.core import InputError, atomic_path, shown, write_text
+from weaktal.features.layouts import PACK_INDEX, stored_names
 from weaktal.features.store import FeatureStore
 
 DATA = "features.float32"
@@ -27,9 +27,11 @@ def write_pack(
         names: which videos, in this order; all without it.
 
     Raises:
-        InputError: a video whose features are not sound; nothing is written then.
+        InputError: a video whose features are not sound, a name that cannot be that of a file (so that a pack
+            can always be unpacked); nothing is written then.
     """
     names = store.names if names is None else names
+    stored_names(names, ".safetensors")
     folder = Path(folder)
     lengths = []
     starts = [store.start(name) for name in names]
@@ -51,3 +53,21 @@ def write_pack(
             index["starts"] = starts
         # an index that says another size than the data file is refused, so no order of the two can mislead
         write_text(folder / PACK_INDEX, json.dumps(index) + "\n")
+    reread(folder, names)
+
+
+def reread(folder: Path, names: Sequence[str]) -> None:
+    """Open features that were just written.
+
+    Raises:
+        InputError: other videos are found than those that were written.
+    """
+    found = FeatureStore.open(folder).names
+    if sorted(found) != sorted(set(names)):
+        lost = sorted(set(names) ^ set(found))
+        raise InputError(
+            "these features are not read back as they were written",
+            file=folder,
+            found=f"{len(found)} videos, and not {shown(lost[0])}" if lost else f"{len(found)} videos",
+            expected=f"{len(set(names))}",
+        )

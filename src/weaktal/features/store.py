@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from weaktal.core import InputError, TimeAxis, atomic_path, did_you_mean
+from weaktal.core import InputError, TimeAxis, atomic_path, composed, did_you_mean
 from weaktal.features.layouts import HEADER_KEY, Layout, Shape, find, video_names
 
 FloatArray = NDArray[np.float32]
@@ -39,6 +39,9 @@ class FeatureStore:
         names: the videos.
         streams: width of each stream (rgb and flow, or one).
         crops: number of spatial crops per snippet in the files; their mean is what `load` gives.
+        prefix, suffix: what names in the files have around the names of the videos.
+
+    Names are matched however their accents are stored (macOS keeps them apart, see `weaktal.core.composed`).
     """
 
     path: Path
@@ -49,6 +52,7 @@ class FeatureStore:
     streams: tuple[int, ...]
     crops: int = 1
     prefix: str = ""
+    suffix: str = ""
     _time: int = 0
     _lengths: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -62,6 +66,7 @@ class FeatureStore:
         *,
         offset: float | None = None,
         prefix: str = "",
+        suffix: str = "",
     ) -> FeatureStore:
         """The features at a path; the layout is found by looking.
 
@@ -72,6 +77,7 @@ class FeatureStore:
             subset: only the sub-folder of that name.
             offset: where the first snippet starts, seconds; 0 where the files do not say.
             prefix: what the names of the files have before the names of the videos ("v_").
+            suffix: what they have behind them ("_i3d").
 
         Raises:
             InputError: nothing there, an unknown layout, a rate that is no rate or not the files' own.
@@ -86,7 +92,7 @@ class FeatureStore:
         if not layout.names:
             raise InputError("no video in these features", file=path)
         said = layout.header(layout.names[0])
-        own = said.get("rate")
+        own = None if said.get("rate") is None else float(said["rate"])
         if rate is not None and own is not None and abs(rate / own - 1) > 1e-3:
             raise InputError(
                 "the rate is not the one that the features were made with",
@@ -95,25 +101,40 @@ class FeatureStore:
                 expected=own,
                 hint="leave the rate out: these files know their own",
             )
-        first = [n for n in layout.names if n.startswith(prefix)]
+        first = [n for n in layout.names if _inner(n, prefix, suffix) is not None]
         if not first:
-            raise InputError("no name begins like this", file=path, field="prefix", found=repr(prefix))
+            raise InputError(
+                "no name begins like this" if not suffix else "no name begins and ends like this",
+                file=path,
+                field="prefix, suffix" if suffix else "prefix",
+                found=f"{prefix!r}, {suffix!r}" if suffix else repr(prefix),
+                expected=f"parts of names such as {layout.names[0]!r}",
+            )
         time, crops = _axes([layout.shapes(n) for n in first[:16]])
         dims = said.get("dims") if layout.kind == "pack" else None  # a pack holds streams side by side
+        dims = list(dims.values()) if isinstance(dims, dict) else dims
         shapes = layout.shapes(first[0])
         try:
             widths = tuple(dims or (_shape(s, time, crops)[1] for s in shapes))
         except ValueError:
             raise _no_snippets(layout.where(first[0]), shapes) from None
+        if dims and sum(widths) != shapes[0][1]:
+            raise InputError(
+                "the widths of the streams are not that of the rows",
+                file=path,
+                found=sum(widths),
+                expected=shapes[0][1],
+            )
         return cls(
             path=Path(path),
             layout=layout,
             rate=own if own is not None else rate,
-            offset=float(said.get("offset", 0.0) if offset is None else offset),
-            names=tuple(n.removeprefix(prefix) for n in first),
+            offset=float((said.get("offset") or 0.0) if offset is None else offset),
+            names=tuple(n[len(prefix) : len(n) - len(suffix)] for n in first),
             streams=widths,
             crops=crops,
             prefix=prefix,
+            suffix=suffix,
             _time=time,
         )
 
@@ -121,11 +142,23 @@ class FeatureStore:
         return len(self.names)
 
     def __contains__(self, name: str) -> bool:
-        return self.prefix + name in self._known
+        return composed(name) in self._keys
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.layout.names)
+    def _keys(self) -> dict[str, str]:
+        """Composed names of the videos to the layout's names for them."""
+        keys: dict[str, str] = {}
+        for name in self.names:
+            key = self.prefix + name + self.suffix
+            other = keys.setdefault(composed(name), key)
+            if other != key:
+                raise InputError(
+                    "two files for one video: their names differ only in how accents are stored",
+                    file=self.layout.where(key),
+                    found=self.layout.where(other),
+                    hint="keep one of them",
+                )
+        return keys
 
     @property
     def dim(self) -> int:
@@ -155,15 +188,15 @@ class FeatureStore:
         return self.layout.header(self._key(name))
 
     def _key(self, name: str) -> str:
-        key = self.prefix + name
-        if key not in self._known:
+        try:
+            return self._keys[composed(name)]
+        except KeyError:
             raise InputError(
                 "no features of this video",
                 file=self.path,
                 found=repr(name),
                 hint=did_you_mean(name, self.names),
-            )
-        return key
+            ) from None
 
     def length(self, name: str) -> int:
         """Snippets of a video, L >= 1; from the file's header where that is enough.
@@ -211,7 +244,7 @@ class FeatureStore:
         """
         arrays = self.layout.read(self._key(name))
         length = self._lengths[name] = self._common_length(name, [a.shape for a in arrays])
-        parts = [self._rows(a)[:length] for a in arrays]
+        parts = [self._rows(a, name)[:length] for a in arrays]
         out = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
         if not np.isfinite(out.sum(dtype=np.float64)):
             bad = np.argwhere(~np.isfinite(out))
@@ -224,14 +257,17 @@ class FeatureStore:
                 )
         return out
 
-    def _rows(self, array: np.ndarray) -> FloatArray:
+    def _rows(self, array: np.ndarray, name: str) -> FloatArray:
+        if array.dtype.kind not in "fiu":
+            raise InputError("features that are no numbers", file=self.where(name), found=str(array.dtype))
         if self.crops > 1:
             array = array.mean(axis=1 - self._time, dtype=np.float32)
         else:
             array = np.moveaxis(array, self._time, 0)
         if array.ndim > 2:
             array = array.reshape(len(array), -1)
-        return np.asarray(array, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32: infinite, and said so
+            return np.asarray(array, dtype=np.float32)
 
     def axis(self, name: str) -> TimeAxis:
         """When the snippets of a video are.
@@ -265,6 +301,13 @@ class FeatureStore:
                 expected="seconds",
             )
         return float(said)
+
+
+def _inner(name: str, prefix: str, suffix: str) -> str | None:
+    """What a name has between prefix and suffix; None where it lacks one of them, or nothing is between."""
+    if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix):
+        return name[len(prefix) : len(name) - len(suffix)]
+    return None
 
 
 def _axes(samples: Sequence[Sequence[Shape]]) -> tuple[int, int]:

@@ -17,7 +17,8 @@ import numpy as np
 from weaktal import formats
 from weaktal.core import Annotations, CoverageWarning, InputError, Video
 from weaktal.dataset import Dataset
-from weaktal.features.pack import write_pack
+from weaktal.features.layouts import stored_names
+from weaktal.features.pack import reread, write_pack
 from weaktal.features.store import FeatureStore, write_video_features
 from weaktal.files.inspection import annotated
 from weaktal.files.kinds import FORMATS, kind_of
@@ -63,6 +64,7 @@ def convert(
     rate: float | None = None,
     names: PathLike | None = None,
     prefix: str = "",
+    suffix: str = "",
 ) -> Converted:
     """Read `source`, write `target`; of annotations, read that again and say what its format cannot hold.
 
@@ -73,7 +75,7 @@ def convert(
         to: one of the formats of that kind; by the suffix of `target` without it.
         annotations: of clicks, the videos' frame rates and the order of classes.
         fps: frame rate of the original videos, a table of them, or a JSON file with that table.
-        rate, names, prefix: of features, see `weaktal.files.inspect`.
+        rate, names, prefix, suffix: of features, see `weaktal.files.inspect`.
 
     Raises:
         InputError: unreadable, no such format, `source` is `target`, or the target folder is not empty.
@@ -105,7 +107,9 @@ def convert(
     if kind == "points":
         rates = None if fps is None else formats.load_fps(fps)
         return _convert_points(source, target, to, rates, annotated(annotations, fps))
-    return _convert_features(FeatureStore.open(source, rate, names, prefix=prefix), source, target, to)
+    return _convert_features(
+        FeatureStore.open(source, rate, names, prefix=prefix, suffix=suffix), source, target, to
+    )
 
 
 def simulate_clicks(
@@ -199,25 +203,29 @@ def _convert_features(store: FeatureStore, source: Path, target: Path, to: str |
     else:
         if to == "safetensors" and store.rate is None:
             raise InputError("the rate of these features is not known", file=source, hint="add --rate")
+        files = stored_names(store.names, f".{to}")
         with _whole_folder(target) as folder:
-            for name in store.names:
-                _write_video(store, name, folder, to)
+            for name, file in files.items():
+                _write_video(store, name, folder / file, to)
+            reread(folder, store.names)
     snippets = sum(store.length(n) for n in store.names)
     return Converted(target, "features", {"videos": len(store), "snippets": snippets})
 
 
-def _write_video(store: FeatureStore, name: str, folder: Path, to: str) -> None:
+def _write_video(store: FeatureStore, name: str, path: Path, to: str) -> None:
     rows = store.load(name)
     if to == "npy":
-        np.save(folder / f"{name}.npy", rows)
+        with path.open("wb") as file:
+            np.save(file, rows)
         return
     assert store.rate is not None
     edge = np.cumsum([0, *store.streams])
     streams = ("rgb", "flow") if len(store.streams) == 2 else ("features",)
     parts = {k: rows[:, a:b] for k, a, b in zip(streams, edge, edge[1:], strict=False)}
     said = store.provenance | store.about(name)
-    keep = {k: v for k, v in said.items() if k not in ("rate", "offset", "layout", "dims", "format")}
-    write_video_features(folder / f"{name}.safetensors", parts, rate=store.rate, offset=store.offset, **keep)
+    ours = ("rate", "offset", "layout", "dims", "format", "path", "features")
+    keep = {k: v for k, v in said.items() if k not in ours}
+    write_video_features(path, parts, rate=store.rate, offset=store.offset, **keep)
 
 
 @contextmanager

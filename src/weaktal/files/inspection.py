@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from weaktal import formats
-from weaktal.core import Annotations, Detections, InputError
+from weaktal.core import Annotations, Detections, Finding, InputError, NameIndex, times_beyond
 from weaktal.dataset import Coverage, Dataset
-from weaktal.features.check import Finding, inspect_features
+from weaktal.features.check import inspect_features
 from weaktal.features.store import FeatureStore
 from weaktal.files.kinds import kind_of
 
@@ -48,6 +48,7 @@ def inspect(
     rate: float | None = None,
     names: PathLike | None = None,
     prefix: str = "",
+    suffix: str = "",
     quick: bool = False,
 ) -> Inspection:
     """Look at a data set description, annotations, detections, clicks, ambiguous intervals or features.
@@ -58,7 +59,7 @@ def inspect(
         fps: frame rate of the original videos, a table of them, or a JSON file with that table.
         rate: of features, snippets per second, where their files do not say it.
         names: of a joint feature array, the ``videoname.npy``.
-        prefix: of features, what file names have before video names.
+        prefix, suffix: of features, what file names have before and behind video names.
         quick: read the headers of features only, not their values.
 
     Raises:
@@ -74,18 +75,27 @@ def inspect(
         data = Dataset.load(path)
         about |= {"name": data.name, "protocol": data.protocol}
         lines += [f"  name {data.name}, protocol {data.protocol}"]
+        findings = data.check()
         if data.annotations is not None:
             _annotations(data.annotations, about, lines)
+            _say([f for f in findings if "instances" not in f.what], about, lines)
         if data.features:
             _features(data.store, data.annotations, quick, about, lines)
     elif kind == "annotations":
         _annotations(formats.load_annotations(path), about, lines)
     elif kind == "detections":
-        _detections(formats.load_detections(path), about, lines)
+        found = formats.load_detections(path)
+        _detections(found, about, lines)
+        if (known := annotated(annotations, fps)) is not None:
+            _held_against(known, {n: found.of(n).end for n in found.names}, "detections", path, lines)
     elif kind == "points":
+        known = annotated(annotations, fps)
+        rates = None if fps is None else formats.load_fps(fps)
         table = formats.load_points(
-            path, fps=1.0 if fps is None else formats.load_fps(fps), annotations=annotated(annotations, fps)
+            path, fps=1.0 if known is None and rates is None else rates, annotations=known
         )
+        if known is not None:
+            _held_against(known, {n: np.asarray(t) for n, t in table.times().items()}, "clicks", path, lines)
         about |= {"videos": len(table.names), "points": len(table), "classes": list(table.classes)}
         lines.append(f"  {len(table)} clicks in {len(table.names)} videos, {len(table.classes)} classes")
         if table.origin:
@@ -97,9 +107,23 @@ def inspect(
         about |= {"videos": len(ignored), "intervals": count}
         lines.append(f"  {count} ambiguous intervals in {len(ignored)} videos")
     else:
-        store = FeatureStore.open(path, rate, names, prefix=prefix)
+        store = FeatureStore.open(path, rate, names, prefix=prefix, suffix=suffix)
         _features(store, annotated(annotations, fps), quick, about, lines)
     return Inspection(path, kind, about, tuple(lines))
+
+
+def _held_against(
+    annotations: Annotations, times: Mapping[str, np.ndarray], what: str, path: Path, lines: list[str]
+) -> None:
+    """Times against the durations of the annotated videos; those in another unit are an error."""
+    known = NameIndex(annotations.videos)
+    durations = {v.name: v.duration for v in annotations if v.duration is not None}
+    fps = {v.name: v.fps for v in annotations if v.fps is not None}
+    finding = times_beyond(what, known.rename(times), durations, fps)
+    if finding is not None and finding.grave:
+        raise finding.error(path)
+    if finding is not None:
+        lines.append(f"! {finding}")
 
 
 def annotated(

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from weaktal import formats
-from weaktal.core import InputError
-from weaktal.formats import activitynet, activitynet_detections, csv_detections, wtalc
+from weaktal.core import InputError, shown
+from weaktal.formats import activitynet, activitynet_detections, csv_detections, sfnet_points, wtalc
 from weaktal.formats.reading import read_json, read_text
+from weaktal.formats.tables import header_columns
 
 # what can be converted, and into which formats
 FORMATS = {
@@ -47,8 +48,8 @@ def kind_of(path: str | os.PathLike[str]) -> str:
             "neither annotations nor detections", file=path, expected="a key 'database' or 'results'"
         )
     line = next((line for line in text.splitlines() if line.strip()), "")
-    cells = {cell.strip() for cell in line.split(",")}
-    if "point" in cells or line.startswith("# simulated"):
+    cells = header_columns(line)
+    if "point" in cells or sfnet_points.is_header(line) or line.startswith("# simulated"):
         return "points"
     if cells & set(csv_detections.COLUMNS["score"]):
         return "detections"
@@ -62,6 +63,6 @@ def kind_of(path: str | os.PathLike[str]) -> str:
         "not a file that WeakTAL knows",
         file=path,
         field="line 1",
-        found=repr(line[:60]),
+        found=shown(line, 80),
         expected="annotations, detections, clicks, ambiguous intervals, features or a description",
     )

@@ -47,6 +47,13 @@ class PointTable:
         """The videos that occur, in order of first appearance."""
         return tuple(dict.fromkeys(self.video))
 
+    def times(self) -> dict[str, NDArray[np.float64]]:
+        """Seconds of the clicks by video."""
+        rows: dict[str, list[float]] = {}
+        for video, time in zip(self.video, self.time.tolist(), strict=True):
+            rows.setdefault(video, []).append(time)
+        return {video: np.array(times) for video, times in rows.items()}
+
     def by_video(self, classes: Sequence[str]) -> dict[str, Points]:
         """Points per video, with class indices.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from weaktal.core import Annotations, CoverageWarning, Detections, InputError
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError, NameIndex
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData
 
@@ -125,7 +125,7 @@ def _with_features(
     annotations: Annotations, store: FeatureStore, role: str, *, labelled: bool
 ) -> Annotations:
     """The videos that can be used; says how many cannot, and why."""
-    known = set(store.names)
+    known = NameIndex(store.names)
     missing = [v.name for v in annotations if v.name not in known]
     bare = [v.name for v in annotations if labelled and v.name in known and not v.labels]
     for names, why in ((missing, "no features"), (bare, "no label")):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from weaktal.core import InputError
+from weaktal.core import CoverageWarning, InputError
 from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.methods import find_method
@@ -136,6 +137,8 @@ def train_run(
     if data is None:
         raise InputError("no data set: name its description with --data")
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+    for finding in dataset.check():
+        warnings.warn(str(finding), CoverageWarning, stacklevel=2)
     if training.choose == "best-on-test" and training.evaluate_every is None:
         raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
     fabric = launch(training.device, training.precision, make_loggers(log_to, out))
