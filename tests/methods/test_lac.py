@@ -237,14 +237,14 @@ def test_nothing_is_found_in_silence() -> None:
     lac = method()
     empty = np.zeros((10, 3), np.float32)
     assert len(lac.localize([scores(empty, empty.max(1), [0.9, 0.9, 0.9])])) == 0
-    assert len(lac.proposals([])) == 0
+    assert len(lac.candidates([])) == 0
 
 
 def test_suppression_only_removes_proposals() -> None:
     rng = np.random.default_rng(1)
     s = scores(rng.random((30, 3), np.float32), rng.random(30, np.float32), [0.6, 0.7, 0.1])
     lac = method()
-    everything, kept = lac.proposals([s]), lac.localize([s])
+    everything, kept = lac.candidates([s]), lac.localize([s])
     rows = {tuple(r) for r in np.stack([everything.start, everything.end, everything.score], 1).tolist()}
     assert 0 < len(kept) < len(everything)
     assert {tuple(r) for r in np.stack([kept.start, kept.end, kept.score], 1).tolist()} <= rows
@@ -256,7 +256,7 @@ def test_clamped_curves_stay_in_range_and_plain_overlap_keeps_more() -> None:
     rng = np.random.default_rng(2)
     s = scores(rng.random((30, 3), np.float32) ** 4, rng.random(30, np.float32), [0.6, 0.7, 0.1])
     assert len(method(nms_plus_one=False).localize([s])) > len(method().localize([s]))
-    assert method(clamp_scores=True).proposals([s]).score.max() <= 1.2
+    assert method(clamp_scores=True).candidates([s]).score.max() <= 1.2
 
 
 def test_official_weights_load_by_name() -> None:

@@ -14,6 +14,7 @@ from weaktal.cli import main
 from weaktal.core import Annotations, CoverageWarning, Instances, Video
 from weaktal.features.bank import FeatureBank
 from weaktal.formats import attach_points, load_annotations, load_detections, load_points, save_annotations
+from weaktal.formats.scores import load_scores
 from weaktal.formats.simulated_points import simulate_points
 from weaktal.methods.lac import LAC, LACConfig
 from weaktal.methods.protocol import TrainingData
@@ -141,6 +142,40 @@ def test_one_command_trains_the_base_and_what_builds_on_it(small: Path, tmp_path
     assert main([*line, "--device", "cpu"]) == 0
     found = load_detections(alone / "detections.json")
     assert {found.names[i] for i in found.video} == {"v5", "v6", "v7"}
+
+
+def test_one_command_trains_both_stages_of_hr_pro_and_each_can_be_trained_alone(
+    small: Path, tmp_path: Path
+) -> None:
+    few = ["--set", "epochs=2", "--set", "batch_size=2"]
+    first = ["heads=2", "steps=4", "feedforward=4"]
+    out, end = tmp_path / "run", ["--device", "cpu", "--quiet"]
+    line = ["train", "hr_pro", "--data", str(small), *few, *end]
+    both = [*line, "--out", str(out)]
+    for setting in first:
+        both += ["--set", f"base.{setting}"]
+    assert main(both) == 0
+    assert Run.open(out / "base").config.method == "hr_pro_snippets"
+    assert {s.video for s in load_scores(out / "base/scores.safetensors")[0]} == {f"v{i}" for i in range(5)}
+    weights = (out / "checkpoints/last/weights.safetensors").read_bytes()
+    assert main([*both, "--resume"]) == 0
+    assert (out / "checkpoints/last/weights.safetensors").read_bytes() == weights
+    assert main(["localize", str(out), "--data", str(small), "--device", "cpu"]) == 0
+    found = load_detections(out / "detections.json")
+    assert {found.names[i] for i in found.video} == {"v5", "v6", "v7"}
+
+    # the first stage alone is a method like any other; the second learns from its file, or from another base
+    alone = ["train", "hr_pro_snippets", "--data", str(small), "--out", str(tmp_path / "first"), *end]
+    for setting in first:
+        alone += ["--set", setting]
+    assert main(alone) == 0
+    same = (tmp_path / "first/checkpoints/last/weights.safetensors").read_bytes()
+    assert same == (out / "base/checkpoints/last/weights.safetensors").read_bytes()
+    again = [*line, "--out", str(tmp_path / "second"), "--proposals", str(out / "base/proposals.json")]
+    assert main(again) == 0
+    assert (tmp_path / "second/checkpoints/last/weights.safetensors").read_bytes() == weights
+    (out / "base/scores.safetensors").unlink()  # as for proposals of somebody else
+    assert main([*again[:-3], str(tmp_path / "third"), *again[-2:]]) == 0
 
 
 def test_settings_of_a_base_that_is_not_trained_are_refused(small: Path, tmp_path: Path) -> None:

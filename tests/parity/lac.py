@@ -272,7 +272,7 @@ def check_inference(data: Golden, path: Path) -> None:
         scores.append(SnippetScores(str(i), fused[:, :-1], 1 - fused[:, -1], video, axis))
 
     def rows(name: str, score: SnippetScores) -> NDArray[np.float64]:
-        found = method.proposals([score]) if name == "before_nms" else method.localize([score])
+        found = method.candidates([score]) if name == "before_nms" else method.localize([score])
         return np.stack([found.label, found.score, found.start, found.end], 1)
 
     before = ragged(data, "before_nms")

@@ -15,6 +15,8 @@ from weaktal.methods.protocol import Method, MethodConfig
 # name on the command line -> class; a new method is one line here, one file, one recipe, one test
 METHODS: dict[str, str] = {
     "asm_loc": "weaktal.methods.asm_loc:ASMLoc",
+    "hr_pro": "weaktal.methods.hr_pro:HRPro",
+    "hr_pro_snippets": "weaktal.methods.hr_pro:HRProSnippets",
     "issf": "weaktal.methods.issf:ISSF",
     "lac": "weaktal.methods.lac:LAC",
     "sal": "weaktal.methods.sal:SAL",

@@ -486,13 +486,13 @@ class LAC(SnippetMethod):
             )
         ]
 
-    def proposals(self, scores: Sequence[SnippetScores]) -> Detections:
+    def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what TSPNet learns from."""
         parts = [run_proposals(s, self.classes, self.config) for s in scores]
         return Detections.concatenate(parts or [Detections.empty([], self.classes)], self.classes)
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        found = self.proposals(scores)
+        found = self.candidates(scores)
         kept = nms(
             found.start,
             found.end,

@@ -103,12 +103,14 @@ class TrainingData:
         weak: their weak labels; there are no instances in it.
         seed: the run's seed; every random choice about data derives from it, see `rng`.
         proposals: per-video segments of a base locator, for proposal-level methods.
+        scores: what the base locator says about the snippets of the same videos, by name, if it is known.
     """
 
     bank: FeatureBank
     weak: WeakLabels
     seed: int = 0
     proposals: Detections | None = None
+    scores: Mapping[str, SnippetScores] | None = None
 
     def __post_init__(self) -> None:
         if self.bank.names != tuple(v.name for v in self.weak.videos):
@@ -289,6 +291,10 @@ class SnippetMethod(Method):
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         """Snippet scores to detections, in seconds."""
         raise NotImplementedError
+
+    def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
+        """Segments for methods that re-score them; detections, where nothing less suppressed is known."""
+        return self.localize(scores)
 
     def detect(self, batch: Batch) -> Detections:
         return self.localize(self.score(batch))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
 
 from lightning_fabric import Fabric
 
 from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
+from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods import find_method
 from weaktal.methods.protocol import MethodConfig, SnippetMethod
 from weaktal.train.config import recipes
@@ -20,10 +21,7 @@ from weaktal.train.loop import fit, launch
 from weaktal.train.run import Run, TrainingSettings
 
 PROPOSALS = "proposals.json"
-
-
-class _Proposes(Protocol):
-    def proposals(self, scores: list[SnippetScores]) -> Detections: ...
+SCORES = "scores.safetensors"  # of the snippets of the training videos, beside the proposals
 
 
 def base_proposals(
@@ -46,7 +44,7 @@ def base_proposals(
     Args:
         dataset: features, annotations, points.
         folder: run directory of the base locator.
-        base: its name; it has a method `proposals` from scores to detections.
+        base: its name, of a method that scores snippets.
         config: its configuration.
         recipe: where that comes from, for the record.
         subset: what it is trained on.
@@ -54,7 +52,8 @@ def base_proposals(
             `Run.create`.
 
     Returns:
-        The file: ``proposals.json`` in `folder`. A resumed run that has it already returns at once.
+        The file: ``proposals.json`` in `folder`. Beside it lies ``scores.safetensors``, what the base locator
+        says about the snippets of the training videos. A resumed run that has it already returns at once.
 
     Raises:
         InputError: as from training; or the base locator proposes nothing.
@@ -101,15 +100,25 @@ def base_proposals(
     )
     if fabric.is_global_zero:
         method = run.method("last").to(fabric.device)
-        if not isinstance(method, SnippetMethod) or not hasattr(method, "proposals"):
-            raise InputError("this method makes no proposals", found=base)
+        if not isinstance(method, SnippetMethod):
+            raise InputError("this method scores no snippets, so it is no base locator", found=base)
         banks = [data.bank]
         if dataset.annotations is not None and len(dataset.annotations) > len(data):
             banks.append(inference_bank(dataset, max_memory=training.max_memory, scratch=folder / "features"))
-        found = [cast(_Proposes, method).proposals(score_videos(method, bank)) for bank in banks]
+        scores = [score_videos(method, bank) for bank in banks]
+        save_scores(scores[0], folder / SCORES, method.classes)
+        found = [method.candidates(s) for s in scores]
         save_detections(Detections.concatenate(found, method.classes), path)
     fabric.barrier()
     return path
+
+
+def base_scores(proposals: str | os.PathLike[str] | None) -> dict[str, SnippetScores] | None:
+    """What the base locator that made a proposals file says about training videos, if that lies beside it."""
+    path = None if proposals is None else Path(proposals).with_name(SCORES)
+    if path is None or not path.is_file():
+        return None
+    return {s.video: s for s in load_scores(path)[0]}
 
 
 def recipe_of(base: str, recipe: str | None) -> str | None:

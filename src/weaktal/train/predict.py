@@ -199,7 +199,7 @@ class Predictor:
             return self.method.localize([scores]), scores
         assert isinstance(self.base, SnippetMethod)
         scores = score_video(self.base, name, features, axis, chunk=self.chunk)
-        proposals: Detections = self.base.proposals([scores])  # type: ignore[operator]
+        proposals = self.base.candidates([scores])
         bank = _bank(name, features, axis)
         batch = whole_videos(bank, np.zeros(1, np.int64), torch.zeros(1, len(self.classes)))
         device = next(self.method.parameters()).device

@@ -14,7 +14,7 @@ from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.methods import find_method
 from weaktal.methods.protocol import Method
-from weaktal.train.base_locator import base_proposals, recipe_of
+from weaktal.train.base_locator import base_proposals, base_scores, recipe_of
 from weaktal.train.config import resolve_config, validated
 from weaktal.train.data import at_device, describe_data, training_data
 from weaktal.train.loggers import make_loggers
@@ -203,7 +203,11 @@ def train_run(
     trained = run.build()
     summary = fit(
         trained,
-        replace(weak, bank=at_device(weak.bank, fabric.device, training.max_memory)),
+        replace(
+            weak,
+            bank=at_device(weak.bank, fabric.device, training.max_memory),
+            scores=base_scores(proposals),
+        ),
         run.folder,
         seed=seed,
         resume=resume,
