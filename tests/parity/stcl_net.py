@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -176,7 +177,8 @@ def inference(data: Arrays, path: Path) -> None:
     t = torch.from_numpy(lengths)
     close(classification_scores(padded_cas, t), data["out/vid_score"])
     activation = padded_cas * padded_attention
-    video_scores = class_scores(activation, t, method.config.pool_divisor)
+    mask = torch.arange(activation.shape[1]) < t[:, None]
+    video_scores = class_scores(activation, mask, method.config.pool_divisor)
     close(video_scores, data["out/cls_score"])
     scores = [
         SnippetScores(
@@ -236,7 +238,8 @@ def sampling(data: Arrays, path: Path) -> None:
 
 
 def evaluation(data: Arrays, path: Path) -> None:
-    protocol = get_protocol("wtalc").published()
+    # detections are made in snippets and kept in seconds: back on the grid they are whole numbers again
+    protocol = replace(get_protocol("wtalc").published(), snap=1e-6)
     truth = {k: data[f"in/gt_{k}"] for k in ("video", "start", "end", "label")}
     assert np.array_equal(
         np.sort(protocol.truth_times(truth["start"])), np.sort(data["out/gt_start_snippet"])

@@ -105,7 +105,7 @@ class FeatureBank:
         high = np.minimum(low + 1, (self.lengths[video] - 1)[:, None])
         weight = torch.from_numpy(positions - low).to(self.data.device, self.data.dtype)[..., None]
         a, b = self.rows(video, low), self.rows(video, high)
-        return a + weight * (b - a)
+        return torch.lerp(a, b, weight)
 
     def packed(self, video: NDArray[np.int64]) -> Tensor:
         """Whole videos one after another, (N, D)."""

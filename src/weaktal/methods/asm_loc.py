@@ -250,9 +250,8 @@ class SegmentAttention(nn.Module):
         self.bn = nn.BatchNorm1d(dim)
         nn.init.zeros_(self.bn.weight)
 
-    def added(self, e: Tensor, received: Tensor, covered: Tensor) -> Tensor:
-        """The block's result: `e` and what its snippets received, (B, T, D); `covered` (B, T) by segments."""
-        out = self.conv_out(received)
+    def added(self, e: Tensor, out: Tensor, covered: Tensor) -> Tensor:
+        """The block's result: `e` and what its snippets receive, (B, T, D); `covered` (B, T) by segments."""
         if self.config.normalize_uncovered:
             return e + self.normalized(out.flatten(0, 1)).view_as(e)
         rows = self.normalized(out[covered]).to(e.dtype)
@@ -270,7 +269,8 @@ class IntraSegmentAttention(SegmentAttention):
 
     def forward(self, e: Tensor, covers: Tensor) -> Tensor:
         q, k, v = self.conv_query(e), self.conv_key(e), self.conv_value(e)
-        return self.added(e, segment_attention(q, k, v, covers, self.config.heads), covers.any(-1))
+        out = self.conv_out(segment_attention(q, k, v, covers, self.config.heads))
+        return self.added(e, out, covers.any(-1))
 
 
 class InterSegmentAttention(SegmentAttention):
@@ -282,7 +282,11 @@ class InterSegmentAttention(SegmentAttention):
         q, k, v = self.conv_query(segments), self.conv_key(segments), self.conv_value(segments)
         # a slot without a segment sees all of them, so that its softmax is not empty; no snippet reads it
         out = attention(q, k, v, used[:, None, :] | ~used[:, :, None], self.config.heads)
-        return self.added(e, (p / p.sum(2, keepdim=True).clamp(min=1e-5)) @ out, covers.any(-1))
+        # the projection is linear, so it may come before the mean; of no segment it leaves its bias
+        out = (p / p.sum(2, keepdim=True).clamp(min=1e-5)) @ self.conv_out(out)
+        covered, bias = covers.any(-1), self.conv_out.bias
+        assert bias is not None
+        return self.added(e, torch.where(covered[..., None], out, bias), covered)
 
 
 # --- losses ------------------------------------------------------------------------------------------------
@@ -558,7 +562,7 @@ def sampled(
         last = warp.rows[video][:, None] - 1
         low = np.clip(np.floor(rows), 0, np.maximum(last - 1, 0)).astype(np.int64)
         a, b = (bank.interpolated(video, warp.positions(video, r)) for r in (low, np.minimum(low + 1, last)))
-        x = a + torch.from_numpy(rows - low).to(a)[..., None] * (b - a)
+        x = torch.lerp(a, b, torch.from_numpy(rows - low).to(a)[..., None])
     inside = np.arange(rows.shape[1]) < length[:, None]
     return x * torch.from_numpy(inside).to(x)[..., None]
 

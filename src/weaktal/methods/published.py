@@ -60,6 +60,7 @@ def load_published(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if missing or unexpected:
         raise InputError(
             "the checkpoint does not fit this method",
+            field=(missing or unexpected)[0],
             found="unexpected " + (", ".join(unexpected) or "nothing"),
             expected="also " + (", ".join(missing) or "nothing"),
             hint=did_you_mean(unexpected[0], own) if unexpected else None,

@@ -10,10 +10,9 @@ is background; M exemplar videos of every class, S snippets sampled from a train
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -26,12 +25,21 @@ from torch import Tensor, nn
 from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import AnyGenerator, perturbed_rows
+from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import soft_nms
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
-from weaktal.nn.dropout import Dropout, dropout_mask
+from weaktal.methods.protocol import (
+    Batch,
+    MethodConfig,
+    SnippetMethod,
+    Stage,
+    TrainingData,
+    snippet_scores,
+)
+from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.pooling import masked_topk_mean, topk_mean
+from weaktal.nn.pooling import best_share_mean, masked_topk_mean
 from weaktal.nn.temporal_conv import Conv1d
 
 IntArray = NDArray[np.int64]
@@ -115,65 +123,28 @@ class STCLNetConfig(MethodConfig):
     )
 
 
-# snippets that pass through the trunk at once when exemplars are made: bounds memory, and tensors of this
-# size stay below the 32 MiB from which the allocator takes fresh, slow pages for every one of them
-CHUNK = 2_500
+# exemplar videos that pass through the network at once
+AT_ONCE = 50
 
 
 # --- network -----------------------------------------------------------------------------------------------
 
 
-SLOPE = 0.2
-
-
-def _lrelu(x: Tensor) -> Tensor:
-    """Leaky ReLU; `x`, fresh from a convolution, is overwritten."""
-    return F.leaky_relu_(x, SLOPE)
-
-
-class LeakyReLU(nn.Module):
-    def forward(self, input: Tensor) -> Tensor:
-        return _lrelu(input)
-
-
-class Layer(nn.Sequential):
+def layer(inputs: int, outputs: int, kernel: int, dropout: float) -> nn.Sequential:
     """Convolution, leaky ReLU, dropout."""
+    return nn.Sequential(Conv1d(inputs, outputs, kernel), nn.LeakyReLU(0.2, inplace=True), Dropout(dropout))
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, dropout: float) -> None:
-        super().__init__(Conv1d(inputs, outputs, kernel), LeakyReLU(), Dropout(dropout))
 
-    @property
-    def conv(self) -> Conv1d:
-        conv = self[0]
-        assert isinstance(conv, Conv1d)
-        return conv
-
-    def mask(self, x: Tensor) -> Tensor | None:
-        """A dropout mask for `x`; None where nothing is dropped."""
-        dropout = self[2]
-        assert isinstance(dropout, Dropout)
-        return dropout_mask(x, dropout.p) if self.training and dropout.p > 0 else None
+def at_middle(layer: nn.Sequential, windows: Tensor) -> Tensor:
+    """The outputs (..., outputs) of a `layer` at the middle of windows (..., kernel, inputs)."""
+    conv = layer[0]
+    assert isinstance(conv, Conv1d)
+    out: Tensor = layer[1:](F.linear(windows.flatten(-2), conv.weight.mT.flatten(1), conv.bias))
+    return out
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
-
-
-def _kept(x: Tensor, keep: Tensor | None) -> Tensor:
-    """`x`, fresh, with a dropout mask; overwritten where no gradient needs it."""
-    if keep is None:
-        return x
-    return x * keep if torch.is_grad_enabled() else x.mul_(keep)
-
-
-class Gated(NamedTuple):
-    """What an attention unit makes of a modality; the masks are None where nothing is dropped."""
-
-    attention: Tensor  # (B, T, 1)
-    filtered: Tensor  # (B, T, h)
-    keep_channel: Tensor | None  # (B, h)
-    bits: Tensor  # (B, T, h), after dropout
-    keep_bits: Tensor | None  # (B, T, h)
 
 
 class AttentionUnit(nn.Module):
@@ -186,148 +157,34 @@ class AttentionUnit(nn.Module):
 
     def __init__(self, dim: int, attention_dim: int) -> None:
         super().__init__()
-        self.channel_conv = Layer(dim, dim, 3, 0.5)
-        self.bit_wise_attn = Layer(dim, dim, 3, 0.5)
+        self.channel_conv = layer(dim, dim, 3, 0.5)
+        self.bit_wise_attn = layer(dim, dim, 3, 0.5)
         self.attention = nn.Sequential(
-            Conv1d(dim, attention_dim, 3),
-            LeakyReLU(),
-            Dropout(0.5),
+            *layer(dim, attention_dim, 3, 0.5),
             Conv1d(attention_dim, attention_dim, 3),
-            LeakyReLU(),
+            nn.LeakyReLU(0.2, inplace=True),
             Conv1d(attention_dim, 1, 1),
             Dropout(0.5),  # on the logit: in training half of the attentions are 0.5
         )
 
-    def _channel(self, average: Tensor) -> Tensor:
-        """(B, h): the convolution over a sequence of one element, so only its centre tap sees anything."""
-        conv = self.channel_conv.conv
-        padded = F.pad(average[..., None], (1, 1)).flatten(1)
-        return _lrelu(F.linear(padded, conv.weight.flatten(1), conv.bias))
+    def filtered(self, own: Tensor, average: Tensor, bits: Tensor) -> Tensor:
+        """The modality `own` (B, T, h), with its `average` (B, h) over time and the `bits` (B, T, h)."""
+        channel = self.channel_conv(average[:, None])  # over a sequence of one element
+        return torch.sigmoid(channel * bits) * own
 
-    def forward(self, own: Tensor, other: Tensor, average: Tensor, mask: Tensor | None) -> Gated:
-        """Filter whole videos.
-
-        Args:
-            own, other: (B, T, h), the modality and the other one.
-            average: (B, h), mean of `own` over time.
-            mask: (B, T, 1), 1 at valid snippets and 0 at padding; None without padding.
-        """
-        channel, bits = self._channel(average), _lrelu(self.bit_wise_attn.conv(other))
-        keep_channel, keep_bits = self.channel_conv.mask(channel), self.bit_wise_attn.mask(bits)
-        bits = _kept(bits, keep_bits)
-        filtered = torch.sigmoid(_kept(channel, keep_channel)[:, None] * bits) * own
+    def attend(self, filtered: Tensor, mask: Tensor | None) -> Tensor:
+        """The attention (B, T, 1); `mask` (B, T, 1)."""
         hidden = _masked(self.attention[:3](filtered), mask)
-        return Gated(torch.sigmoid(self.attention[3:](hidden)), filtered, keep_channel, bits, keep_bits)
-
-    def filter_known(
-        self,
-        own: Tensor,
-        average: Tensor,
-        keep_channel: Tensor | None,
-        bits: Tensor,
-        keep_bits: Tensor | None,
-        windows: Callable[[slice], Tensor],
-    ) -> Tensor:
-        """`Gated.filtered` of single snippets, of which an earlier pass has made the bits.
-
-        Args:
-            own: (N, K, h), K snippets of each of N videos.
-            average: (N, h).
-            keep_channel: dropout mask (N, h) of the earlier pass, or None.
-            bits, keep_bits: (N, K, h), bits after dropout, and the dropout mask or None.
-            windows: gives (n, K, 3, h) for a slice of the videos, the other modality at the snippet before,
-                the snippet, and the one after.
-
-        Returns:
-            (N, K, h).
-        """
-        conv = self.bit_wise_attn.conv
-        weight = conv.weight.transpose(1, 2).flatten(1)
-        kept = _known_layer(lambda part: windows(part).flatten(2), weight, conv.bias, bits, keep_bits)
-        gate = _kept(self._channel(average), keep_channel)[:, None] * kept
-        return torch.sigmoid(gate) * own
-
-
-class _KnownLayer(torch.autograd.Function):
-    """Linear layer, leaky ReLU and dropout whose outputs are known: the work of a backward pass alone."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor | Callable[[slice], Tensor],
-        weight: Tensor,
-        bias: Tensor,
-        known: Tensor,
-        keep: Tensor | None,
-    ) -> Tensor:
-        ctx.inputs = None if isinstance(x, Tensor) else x
-        ctx.save_for_backward(x if isinstance(x, Tensor) else None, weight, known, keep)
-        return known.view_as(known)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x, weight, known, keep = ctx.saved_tensors
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight, dbias = torch.zeros_like(weight), weight.new_zeros(len(weight))
-        videos = max(1, CHUNK // known.shape[1])
-        for low in range(0, len(known), videos):
-            part = slice(low, low + videos)
-            g = torch.where(known[part] > 0, grads[0][part], SLOPE * grads[0][part])
-            g = _kept(g, None if keep is None else keep[part])
-            if dx is not None:
-                dx[part] = g @ weight.to(g.dtype)
-            inputs = (ctx.inputs(part) if x is None else x[part]).flatten(0, 1)
-            g = g.flatten(0, 1)
-            dweight += g.T @ inputs.to(g.dtype)
-            dbias += g.sum(0)
-        return dx, dweight, dbias, None, None
-
-
-def _known_layer(
-    x: Tensor | Callable[[slice], Tensor],
-    weight: Tensor,
-    bias: Tensor | None,
-    known: Tensor,
-    keep: Tensor | None,
-) -> Tensor:
-    """`known` as a function of the weights and of `x`.
-
-    Args:
-        x: inputs (N, K, C), or a function that gives those of a slice of the N, which then get no gradient.
-        weight, bias: (O, C) and (O,).
-        known: (N, K, O), the outputs of an earlier pass without gradient, after dropout.
-        keep: its dropout mask (N, K, O), or None.
-    """
-    out: Tensor = _KnownLayer.apply(x, weight, bias, known, keep)  # type: ignore[no-untyped-call]
-    return out
+        return torch.sigmoid(self.attention[3:](hidden))
 
 
 class Trunk(NamedTuple):
     """The trunk's view of whole videos."""
 
+    x: Tensor  # (B, T, D), embedding
     attention: Tensor  # (B, T, 1), the mean of the next two
     rgb_attention: Tensor
     flow_attention: Tensor
-    x: Tensor  # (B, T, D), embedding
-    average: Tensor  # (B, D), mean of the input over time
-    rgb: Gated
-    flow: Gated
-    keep: Tensor | None  # (B, T, D), mask of x
-
-
-class Chosen(NamedTuple):
-    """Chosen snippets of exemplar videos, and what of the first pass the second one needs."""
-
-    rows: Tensor  # (N, K)
-    x: Tensor  # (N, K, D), `Trunk.x` there
-    average: Tensor  # (N, D), `Trunk.average`
-    rgb_channel: Tensor | None  # (N, h), mask
-    rgb_bits: Tensor  # (N, K, h), after dropout
-    rgb_keep: Tensor | None  # (N, K, h), mask
-    flow_channel: Tensor | None
-    flow_bits: Tensor
-    flow_keep: Tensor | None
-    keep: Tensor | None  # (N, K, D), mask of `x`
 
 
 class Output(NamedTuple):
@@ -370,7 +227,7 @@ class STCLNetwork(nn.Module):
         half, keys = dim // 2, config.key_dim
         self.vAttn = AttentionUnit(half, config.attention_dim)
         self.fAttn = AttentionUnit(half, config.attention_dim)
-        self.fusion = Layer(dim, dim, 1, 0.7)
+        self.fusion = layer(dim, dim, 1, 0.7)
         self.intra_temp_conv1_k, self.intra_temp_conv1_v = Conv1d(dim, keys, 1), Conv1d(dim, dim, 1)
         self.intra_temp_conv2_k, self.intra_temp_conv2_v = Conv1d(dim, keys, 3), Conv1d(dim, dim, 3)
         self.inter_vid_conv1_k, self.inter_vid_conv1_v = Conv1d(dim, keys, 1), Conv1d(dim, dim, 1)
@@ -379,7 +236,7 @@ class STCLNetwork(nn.Module):
 
         def classifier(inputs: int) -> nn.Sequential:
             return nn.Sequential(
-                Dropout(config.dropout), *Layer(inputs, dim, 3, 0.7), Conv1d(dim, classes + 1, 1)
+                Dropout(config.dropout), *layer(inputs, dim, 3, 0.7), Conv1d(dim, classes + 1, 1)
             )
 
         self.intra_temp_classifier = classifier(dim)
@@ -388,25 +245,25 @@ class STCLNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, Conv1d):
                 nn.init.kaiming_uniform_(module.weight)
-                nn.init.constant_(module.bias, 0) if module.bias is not None else None
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def trunk(self, features: Tensor, mask: Tensor | None = None) -> Trunk:
         """Gates, attentions and fusion: `features` (B, T, D), zero at padding, and `mask` (B, T, 1)."""
         average = features.mean(1) if mask is None else features.sum(1) / mask.sum(1)
+        rgb, flow = features.chunk(2, 2)
+        bits = self.vAttn.bit_wise_attn(flow), self.fAttn.bit_wise_attn(rgb)
+        v, f = self.filter(features, average, *bits)
+        x = self.fusion(torch.cat([v, f], 2))
+        v, f = self.vAttn.attend(v, mask), self.fAttn.attend(f, mask)
+        return Trunk(_masked(x, mask), (v + f) / 2, v, f)
+
+    def filter(
+        self, features: Tensor, average: Tensor, rgb_bits: Tensor, flow_bits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both modalities of `features` (B, T, D), filtered; `average` (B, D), bits (B, T, D / 2)."""
         (rgb, flow), (rgb_mean, flow_mean) = features.chunk(2, 2), average.chunk(2, 1)
-        v, f = self.vAttn(rgb, flow, rgb_mean, mask), self.fAttn(flow, rgb, flow_mean, mask)
-        x = _lrelu(self.fusion.conv(torch.cat([v.filtered, f.filtered], 2)))
-        keep = self.fusion.mask(x)
-        return Trunk(
-            (v.attention + f.attention) / 2,
-            v.attention,
-            f.attention,
-            _masked(_kept(x, keep), mask),
-            average,
-            v,
-            f,
-            keep,
-        )
+        return self.vAttn.filtered(rgb, rgb_mean, rgb_bits), self.fAttn.filtered(flow, flow_mean, flow_bits)
 
     def correlate(self, x: Tensor, key: Conv1d, value: Conv1d, mask: Tensor | None) -> Tensor:
         """A TCL layer: every snippet adds what the snippets like it say. (B, T, D) to (B, T, D)."""
@@ -464,7 +321,7 @@ class STCLNetwork(nn.Module):
         related = _masked(F.relu(self.relate(trunk.x, exemplars)), valid)
         inter = self.inter_temp_classifier(related)
         origin, intra, inter, *attentions = (
-            self.smooth(s, valid) for s in (origin, intra, inter, *trunk[:3])
+            self.smooth(s, valid) for s in (origin, intra, inter, *trunk[1:])
         )
         a, b, c = self.config.mix
         return Output(trunk.x, a * origin + b * intra + c * inter, origin, intra, inter, *attentions)
@@ -472,10 +329,9 @@ class STCLNetwork(nn.Module):
     def exemplar_means(self, snippets: Tensor, label: Tensor, source: Tensor) -> Tensor:
         """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
 
-        Which snippets these are has no gradient. So whole videos pass through trunk and classifier without
-        one. Only for the chosen snippets, a fifth of all, a graph is made then, from what the first pass
-        knows of them: an embedding depends on the snippet, its two neighbours and the average of the video.
-        Values and gradients are those of one pass over everything, dropout included.
+        Which snippets these are has no gradient. So they are chosen first, in a pass without a graph, and
+        only they, a fifth of all, are embedded with one: an embedding depends on the snippet, its two
+        neighbours and the average of the video. In training, either pass drops out on its own.
 
         Args:
             snippets: (N, S) int64, the rows of `source` that make up each video.
@@ -486,85 +342,32 @@ class STCLNetwork(nn.Module):
             (N, 2, D): foreground, background.
         """
         device, size = self.clswise_atn_conv.weight.device, snippets.shape[1]
-
-        def features(rows: Tensor, columns: slice = slice(None)) -> Tensor:
-            taken = source[:, columns].index_select(0, rows.flatten().to(source.device)).to(device)
-            return taken.reshape(*rows.shape, -1)
-
-        videos = max(1, CHUNK // size)
+        snippets, label = snippets.to(source.device), label.to(device)
+        chosen = []
         with torch.no_grad():
-            parts = [
-                self._choose(features(snippets[i : i + videos]), label[i : i + videos].to(device))
-                for i in range(0, len(snippets), videos)
-            ]
-        columns = zip(*parts, strict=True)
-        chosen = Chosen._make(None if c[0] is None else torch.cat(c) for c in columns)
-        del parts, columns
-        x = chosen.x
-        if torch.is_grad_enabled():
-            around = chosen.rows[..., None] + torch.arange(-1, 2, device=device)
-            inside = ((around >= 0) & (around < size))[..., None]
-            near = snippets.gather(1, around.clamp(0, size - 1).flatten(1).to(snippets.device))
-            near = near.reshape(around.shape)
+            for some, classes in zip(
+                torch.split(snippets, AT_ONCE), torch.split(label, AT_ONCE), strict=True
+            ):
+                features = source[some].to(device)
+                chosen.append((self.choose(features, classes), features.mean(1)))
+        rows, average = (torch.cat(x) for x in zip(*chosen, strict=True))
+        around = rows.flatten(1)[..., None].to(source.device) + torch.arange(-1, 2, device=source.device)
+        inside = ((around >= 0) & (around < size))[..., None]
+        near = snippets.gather(1, around.clamp(0, size - 1).flatten(1)).view_as(around)
+        windows = (source[near] * inside).to(device)  # (N, 2k, 3, D)
+        rgb, flow = windows.chunk(2, 3)
+        bits = at_middle(self.vAttn.bit_wise_attn, flow), at_middle(self.fAttn.bit_wise_attn, rgb)
+        x: Tensor = self.fusion(torch.cat(self.filter(windows[:, :, 1], average, *bits), 2))
+        return x.view(len(x), 2, -1, x.shape[2]).mean(2)
 
-            def windows(part: slice, columns: slice) -> Tensor:
-                return features(near[part], columns) * inside[part]
-
-            x = self._embed(features(near[..., 1]), windows, chosen)
-        return x.reshape(len(x), 2, -1, x.shape[-1]).mean(2)
-
-    def _choose(self, features: Tensor, label: Tensor) -> Chosen:
-        """The top foreground snippets, then the top background snippets, of videos (N, S, D)."""
-        n, size = features.shape[:2]
+    def choose(self, features: Tensor, label: Tensor) -> Tensor:
+        """Rows (N, 2, k) of the top foreground and the top background snippets of videos (N, S, D)."""
         trunk = self.trunk(features)
         scores = self.classifier(trunk.x)
-        videos = torch.arange(n, device=label.device)
-        own = suppressed(scores, trunk.attention)[videos, :, label]
-        rows = torch.stack([own, scores[..., -1]], 1).topk(max(1, size // 10), dim=2).indices.flatten(1)
-        picked = (rows + size * videos[:, None]).flatten()
-
-        def pick(x: Tensor) -> Tensor:
-            return x.flatten(0, 1).index_select(0, picked).reshape(n, -1, x.shape[2])
-
-        def pick_mask(x: Tensor | None) -> Tensor | None:
-            return None if x is None else pick(x)
-
-        return Chosen(
-            rows,
-            pick(trunk.x),
-            trunk.average,
-            trunk.rgb.keep_channel,
-            pick(trunk.rgb.bits),
-            pick_mask(trunk.rgb.keep_bits),
-            trunk.flow.keep_channel,
-            pick(trunk.flow.bits),
-            pick_mask(trunk.flow.keep_bits),
-            pick_mask(trunk.keep),
-        )
-
-    def _embed(self, features: Tensor, windows: Callable[[slice, slice], Tensor], chosen: Chosen) -> Tensor:
-        """`Trunk.x` of chosen snippets, (N, K, D), with a gradient.
-
-        Args:
-            features: (N, K, D), input there.
-            windows: gives the inputs (n, K, 3, columns) of a slice of the videos and a slice of the columns
-                at the snippet before, the snippet, and the one after.
-        """
-        half = features.shape[2] // 2
-        c, (rgb, flow), (rgb_mean, flow_mean) = chosen, features.chunk(2, 2), chosen.average.chunk(2, 1)
-        v = self.vAttn.filter_known(
-            rgb,
-            rgb_mean,
-            c.rgb_channel,
-            c.rgb_bits,
-            c.rgb_keep,
-            lambda part: windows(part, slice(half, None)),
-        )
-        f = self.fAttn.filter_known(
-            flow, flow_mean, c.flow_channel, c.flow_bits, c.flow_keep, lambda part: windows(part, slice(half))
-        )
-        fusion = self.fusion.conv
-        return _known_layer(torch.cat([v, f], 2), fusion.weight[..., 0], fusion.bias, c.x, c.keep)
+        own = label[:, None, None].expand(-1, scores.shape[1], 1)
+        own = suppressed(scores, trunk.attention).gather(2, own)
+        both = torch.cat([own, scores[..., -1:]], 2)
+        return both.topk(max(1, features.shape[1] // 10), dim=1).indices.mT
 
 
 def class_exemplars(means: Tensor, classes: int) -> Tensor:
@@ -596,7 +399,7 @@ def topk_loss(logits: Tensor, labels: Tensor, background: float, ratio: int) -> 
     """
     target = F.pad(labels, (0, 1), value=background)
     target = target / (target.sum(1, keepdim=True) + 1e-4)
-    pooled = topk_mean(logits, max(1, logits.shape[1] // ratio))
+    pooled = best_share_mean(logits, ratio)
     return -(target * pooled.log_softmax(1)).sum(1)
 
 
@@ -703,7 +506,7 @@ def losses(
     attentions = (out.attention, out.rgb_attention, out.flow_attention)
     rgb, flow = out.rgb_attention, out.flow_attention
     if easy_mask is None:
-        easy_mask = dropout_mask(out.attention[..., 0], 0.6)
+        easy_mask = F.dropout(torch.ones_like(out.attention[..., 0]), 0.6)
     with torch.no_grad():
         mined = mine_snippets(out.attention[..., 0], easy_mask)
     ea, eb, ha, hb = (out.feat.gather(1, r[..., None].expand(-1, -1, out.feat.shape[2])) for r in mined)
@@ -954,17 +757,19 @@ class STCLNet(SnippetMethod):
     def score(self, batch: Batch) -> list[SnippetScores]:
         out = self.network(batch.features, self._exemplars_for(batch.names), batch.mask)
         activation = out.cas * out.attention
-        video = class_scores(activation, batch.lengths, self.config.pool_divisor).cpu().numpy()
-        cas, attention = activation[..., :-1].cpu().numpy(), out.attention[..., 0].cpu().numpy()
-        return [
-            SnippetScores(name, cas[i, :t], attention[i, :t], video[i], axis)
-            for i, (name, t, axis) in enumerate(
-                zip(batch.names, batch.lengths.tolist(), batch.axes, strict=True)
-            )
-        ]
+        return snippet_scores(
+            batch.names,
+            batch.axes,
+            batch.lengths.tolist(),
+            activation[..., :-1],
+            out.attention[..., 0],
+            class_scores(activation, batch.mask, self.config.pool_divisor),
+        )
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         return localize(scores, self.classes, self.config)
+
+    # official weights
 
     @classmethod
     def from_published(
@@ -980,57 +785,30 @@ class STCLNet(SnippetMethod):
         Raises:
             InputError: a parameter is missing, unexpected or of the wrong shape.
         """
-        weights = {re.sub(r"^module\.", "", k): torch.as_tensor(v) for k, v in state_dict.items()}
-        shapes = {
-            "fusion.0.weight": 3,
-            "classifier.4.bias": 1,
-            "intra_temp_conv1_k.bias": 1,
-            "vAttn.attention.0.bias": 1,
-        }
-        for key, axes in shapes.items():
-            if key not in weights or weights[key].ndim != axes:
-                raise InputError(
-                    "these are not the weights of STCL-Net",
-                    field=key,
-                    found="nothing" if key not in weights else f"shape {tuple(weights[key].shape)}",
-                    expected=f"a tensor with {axes} axes",
-                )
-        dim, columns, keys, inside = (len(weights[key]) for key in shapes)
-        if classes is None:
-            classes = [f"class_{c}" for c in range(columns - 1)]
-        elif len(classes) != columns - 1:
-            raise InputError(
-                "the class list does not fit the weights", found=len(classes), expected=columns - 1
-            )
-        method = cls(
-            STCLNetConfig(**{"key_dim": keys, "attention_dim": inside, **config}), dim=dim, classes=classes
+        weights = published_weights(state_dict)
+        dim = shape_of(weights, "fusion.0.weight", 3)[0]
+        (columns,), (keys,), (inside,) = (
+            shape_of(weights, f"{name}.bias", 1)
+            for name in ("classifier.4", "intra_temp_conv1_k", "vAttn.attention.0")
         )
-        known = method.network.state_dict()
-        for key in [*known, *weights]:
-            found = f"shape {tuple(weights[key].shape)}" if key in weights else "nothing"
-            expected = f"shape {tuple(known[key].shape)}" if key in known else "no such parameter"
-            if found != expected:
-                raise InputError(
-                    "these weights do not fit STCL-Net", field=key, found=found, expected=expected
-                )
-        method.network.load_state_dict(weights)
+        fields = {"key_dim": keys, "attention_dim": inside, **config}
+        method = cls(STCLNetConfig(**fields), dim=dim, classes=class_names(classes, columns - 1))
+        load_published(method.network, weights)
         return method
 
 
 # --- scores and segments -----------------------------------------------------------------------------------
 
 
-def class_scores(activation: Tensor, lengths: Tensor, divisor: int) -> Tensor:
+def class_scores(activation: Tensor, mask: Tensor, divisor: int) -> Tensor:
     """Class scores of videos, (B, C): pooled activations under a softmax with the background.
 
     Args:
         activation: (B, T, C + 1), logits times attention.
-        lengths: (B,) valid snippets.
+        mask: (B, T) bool, true at valid snippets.
         divisor: the length // `divisor` largest values are averaged.
     """
-    mask = torch.arange(activation.shape[1], device=lengths.device) < lengths[:, None]
-    pooled = masked_topk_mean(activation, (lengths // divisor).clamp(min=1), mask)
-    return pooled.softmax(1)[:, :-1]
+    return best_share_mean(activation, divisor, mask).softmax(1)[:, :-1]
 
 
 def classification_scores(cas: Tensor, lengths: Tensor, kind: Literal["max", "top_eighth"] = "max") -> Tensor:
@@ -1045,64 +823,39 @@ def localize(scores: Sequence[SnippetScores], classes: Sequence[str], config: ST
 
     Everything is in snippets until the end; rows are ordered by video, class and picking of the soft-NMS.
     """
-    each = [_proposals(s, config) for s in scores]
-    video = np.repeat(np.arange(len(each), dtype=np.int64), [len(p.label) for p in each])
-    label = np.concatenate([np.empty(0, np.int64), *(p.label for p in each)])
-    start, end, value = (
-        np.concatenate([np.empty(0), *(getattr(p, column) for p in each)])
-        for column in ("start", "end", "score")
-    )
-    group = video * len(classes) + label
-    decays = np.ones(len(value), bool) if config.nms_lifts_negative else value > 0
-    rest = np.flatnonzero(~decays)
-    rest = rest[np.argsort(-value[rest], kind="stable")]
-    rows = np.flatnonzero(decays)
-    picked, picked_value = soft_nms(
+    return Detections.concatenate([_localize(s, classes, config) for s in scores], classes)
+
+
+def _localize(s: SnippetScores, classes: Sequence[str], config: STCLNetConfig) -> Detections:
+    label, start, end, score = proposals(s, config)
+    decays = np.full(len(score), True) if config.nms_lifts_negative else score > 0
+    rows, rest = np.flatnonzero(decays), np.flatnonzero(~decays)
+    rest = rest[np.argsort(-score[rest], kind="stable")]
+    picked, lowered = soft_nms(
         start[rows],
         end[rows],
-        value[rows],
+        score[rows],
         sigma=config.sigma,
         plus_one=config.nms_plus_one,
-        group=group[rows],
+        group=label[rows],
     )
-    rows, value = np.concatenate([rows[picked], rest]), np.concatenate([picked_value, value[rest]])
-    order = np.argsort(group[rows], kind="stable")
-    rows, value = rows[order], value[order]
-    bounds = np.searchsorted(video[rows], np.arange(len(scores) + 1))
-    seconds = [
-        s.axis.seconds_at(np.stack([start, end])[:, rows[a:b]])
-        for s, a, b in zip(scores, bounds[:-1], bounds[1:], strict=True)
-    ]
-    start_seconds, end_seconds = np.concatenate([np.empty((2, 0)), *seconds], 1)
-    return Detections(
-        tuple(s.video for s in scores),
-        tuple(classes),
-        video[rows],
-        start_seconds,
-        end_seconds,
-        label[rows],
-        value,
-    )
+    rows, score = np.concatenate([rows[picked], rest]), np.concatenate([lowered, score[rest]])
+    order = np.argsort(label[rows], kind="stable")
+    rows, score = rows[order], score[order]
+    start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
+    video = np.zeros(len(rows), np.int64)
+    return Detections((s.video,), tuple(classes), video, start, end, label[rows], score)
 
 
-class _Proposals(NamedTuple):
-    """Segments of a video before suppression, (N,) each; positions in snippets, ends exclusive."""
-
-    label: IntArray
-    start: IntArray
-    end: IntArray
-    score: NDArray[np.float64]
-
-
-def _proposals(s: SnippetScores, config: STCLNetConfig) -> _Proposals:
-    likely = np.flatnonzero(s.video_scores >= config.class_threshold)
-    likely = likely if len(likely) else np.array([s.video_scores.argmax()])
+def proposals(
+    s: SnippetScores, config: STCLNetConfig
+) -> tuple[IntArray, IntArray, IntArray, NDArray[np.float64]]:
+    """Class, start, end and score of a video's segments before suppression, in snippets, ends exclusive."""
+    likely = likely_classes(s.video_scores, config.class_threshold)
     runs = find_runs(
-        s.foreground[None], config.thresholds, strict=True, drop_lone_first=config.drop_lone_first
-    )
-    # the same runs for every class
-    place = np.repeat(np.arange(len(likely)), len(runs))
-    runs = replace(runs[np.tile(np.arange(len(runs)), len(likely))], curve=place)
+        s.foreground, config.thresholds, strict=True, drop_lone_first=config.drop_lone_first
+    ).for_each(len(likely))
     contrast = outer_inner_contrast(s.cas[:, likely].T, runs, config.margin)
-    score = contrast + config.class_weight * s.video_scores[likely].astype(np.float64)[place]
-    return _Proposals(likely[place], runs.start, runs.end, score)
+    label = likely[runs.curve]
+    score = contrast + config.class_weight * s.video_scores[label].astype(np.float64)
+    return label, runs.start, runs.end, score
