@@ -1,4 +1,4 @@
-"""An epoch of ISSF: padded, masked batches against one video at a time, the same mathematics.
+"""An epoch of ISSF: packed batches against one video at a time, the same mathematics.
 
 usage: python benchmarks/issf.py [--videos 200] [--dim 128] [--threads 2] [--repeats 5] [--device cpu]
 
