@@ -61,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except MemoryError:
         message = "out of memory"
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "weaktal":
+            raise
+        message = f"this needs the package {error.name.split('.')[0]!r}, which is not installed"
     except OSError as error:
         if not _of_the_user(error):
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The parent folder is made if need be. On an error the temporary file is removed and `path` is untouched.
     """
+    import tempfile  # brings random and shutil, which what only reads does not need
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)

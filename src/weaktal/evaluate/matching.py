@@ -196,11 +196,11 @@ def _as_numpy_sorts(
     The published code sorts the overlaps of one detection with all instances of its video and class.
     """
     equal = np.flatnonzero((rank[1:] == rank[:-1]) & (overlap[1:] == overlap[:-1]))
-    tied = np.unique(rank[equal])
+    tied = np.flatnonzero(np.bincount(rank[equal], minlength=1))
     by_key = np.argsort(theirs, kind="stable")
     low = np.searchsorted(theirs[by_key], own[tied])
     size = np.searchsorted(theirs[by_key], own[tied], side="right") - low
-    for n in np.unique(size):
+    for n in sorted(set(size.tolist())):
         mine = tied[size == n]
         rows = by_key[low[size == n, None] + np.arange(n)]  # as listed
         values = temporal_iou(

@@ -290,7 +290,7 @@ def _notes(coverage: Coverage, annotations: Annotations) -> list[str]:
     if coverage.missing:
         notes.append(f"not in the detections, all missed: {_some(coverage.missing)}")
     if coverage.unannotated:
-        hint = did_you_mean(coverage.unannotated[0], annotations.videos)
+        hint = did_you_mean(coverage.unannotated[0], coverage.missing)  # a name that is wrong is missing, too
         notes.append(
             f"not annotated, their {coverage.outside} detections are false positives: "
             + _some(coverage.unannotated)

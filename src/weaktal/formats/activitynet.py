@@ -12,11 +12,14 @@ a video ``labels`` (where the video-level label is not the set of annotated clas
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from weaktal.core import Annotations, InputError, Instances, Points, Video, write_text
+from weaktal.core.reading import no_collection
 from weaktal.formats.reading import PathLike, check_name, class_place, kind, number, read_mapping
 
 
@@ -36,7 +39,8 @@ def read(path: PathLike) -> Annotations:
     Raises:
         InputError: anything that is not as the format says, with the place.
     """
-    return parse(read_mapping(path), path)
+    with no_collection():
+        return parse(read_mapping(path), path)
 
 
 def parse(document: dict[str, Any], path: PathLike) -> Annotations:
@@ -78,38 +82,75 @@ def parse(document: dict[str, Any], path: PathLike) -> Annotations:
     for label in listed:
         check_name(label, "class", file=path)
     classes = {name: i for i, name in enumerate(listed)}
-    return Annotations.of(listed, (_video(name, v, classes, path) for name, v in database.items()))
+    rows = [entry.get("annotations") or () for entry in database.values()]
+    instances = _instances(rows, classes)
+    if instances is None:  # something is wrong: row by row, to say what and where
+        for name, many in zip(database, rows, strict=True):
+            for i, row in enumerate(many):
+                _pair(row.get("segment"), path, f"database.{name}.annotations[{i}].segment")
+                _label(row, classes, path, f"database.{name}.annotations[{i}]")
+        raise InputError("these annotations cannot be read", file=path)
+    return Annotations.of(
+        listed,
+        (
+            _video(name, entry, found, classes, path)
+            for (name, entry), found in zip(database.items(), instances, strict=True)
+        ),
+    )
+
+
+def _instances(
+    rows: Sequence[Sequence[dict[str, Any]]], classes: Mapping[str, int]
+) -> list[Instances] | None:
+    """The instances of every video, from all rows at once; None where one is not as the format says."""
+    flat = [row for many in rows for row in many]
+    try:
+        spans = [row["segment"] for row in flat]
+        label = np.array([classes[row["label"]] for row in flat], np.int64)
+        times = np.array(spans, np.float64).reshape(-1, 2)
+        sound = (
+            len(times) == len(flat)
+            and {type(x) for span in spans for x in span} <= {int, float, str}
+            and bool(np.isfinite(times).all() and (times[:, 0] <= times[:, 1]).all())
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if not sound:
+        return None
+    edges = np.cumsum([0, *map(len, rows)]).tolist()
+    return [Instances(times[a:b, 0], times[a:b, 1], label[a:b]) for a, b in pairwise(edges)]
+
+
+def _pair(value: object, path: PathLike, field: str) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(
+            "expected a segment", file=path, field=field, found=kind(value), expected="[start, end]"
+        )
+    start, end = (number(x, file=path, field=field) for x in value)
+    if end < start:
+        raise InputError("a segment ends before it starts", file=path, field=field, found=kind(value))
+    return start, end
+
+
+def _label(row: dict[str, Any], classes: dict[str, int], path: PathLike, field: str) -> int:
+    if "label" not in row:
+        raise InputError("no 'label'", file=path, field=field, found=kind(row))
+    return class_place(row["label"], classes, file=path, field=field)
 
 
 def _labelled(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(entry.get("annotations") or ()), *(entry.get("points") or ())]
 
 
-def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: PathLike) -> Video:
+def _video(
+    name: str, entry: dict[str, Any], instances: Instances, classes: dict[str, int], path: PathLike
+) -> Video:
     where = f"database.{name}"
 
     def optional(key: str) -> float | None:
         value = entry.get(key)
         return None if value is None else number(value, file=path, field=f"{where}.{key}")
 
-    def label(row: dict[str, Any], field: str) -> int:
-        if "label" not in row:
-            raise InputError("no 'label'", file=path, field=field, found=kind(row))
-        return class_place(row["label"], classes, file=path, field=field)
-
-    def pair(value: object, field: str) -> tuple[float, float]:
-        if not isinstance(value, list) or len(value) != 2:
-            raise InputError(
-                "expected a segment", file=path, field=field, found=kind(value), expected="[start, end]"
-            )
-        start, end = (number(x, file=path, field=field) for x in value)
-        if end < start:
-            raise InputError("a segment ends before it starts", file=path, field=field, found=kind(value))
-        return start, end
-
-    rows = entry.get("annotations") or []
-    spans = [pair(r.get("segment"), f"{where}.annotations[{i}].segment") for i, r in enumerate(rows)]
-    labels = [label(r, f"{where}.annotations[{i}]") for i, r in enumerate(rows)]
     points = entry.get("points")
     tags = entry.get("labels")
     subset = entry.get("subset")
@@ -120,22 +161,20 @@ def _video(name: str, entry: dict[str, Any], classes: dict[str, int], path: Path
         subset=None if subset in (None, "") else check_name(str(subset), "subset", file=path, field=where),
         duration=optional("duration"),
         fps=optional("fps"),
-        instances=Instances(
-            np.array([s for s, _ in spans]), np.array([e for _, e in spans]), np.array(labels)
-        ),
+        instances=instances,
         points=None
         if points is None
         else Points(
             np.array(
                 [number(p.get("time"), file=path, field=f"{where}.points[{i}]") for i, p in enumerate(points)]
             ),
-            np.array([label(p, f"{where}.points[{i}]") for i, p in enumerate(points)]),
+            np.array([_label(p, classes, path, f"{where}.points[{i}]") for i, p in enumerate(points)]),
         ),
-        labels=tuple(labels)
+        labels=tuple(instances.label.tolist())
         if tags is None
         else tuple(class_place(c, classes, file=path, field=f"{where}.labels") for c in tags),
         ignored=np.array(
-            [pair(s, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored") or [])]
+            [_pair(s, path, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored") or [])]
         ),
     )
 

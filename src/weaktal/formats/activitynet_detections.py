@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from weaktal.core import Detections, InputError, write_text
+from weaktal.core.reading import no_collection
 from weaktal.formats.reading import PathLike, check_name, class_place, kind, number, read_mapping
 
 
@@ -28,7 +29,8 @@ def read(path: PathLike, classes: Sequence[str] | None = None) -> Detections:
     Raises:
         InputError: anything that is not as the format says, with the place; a class that `classes` lacks.
     """
-    return parse(read_mapping(path), path, classes)
+    with no_collection():
+        return parse(read_mapping(path), path, classes)
 
 
 def parse(document: dict[str, Any], path: PathLike, classes: Sequence[str] | None = None) -> Detections:
