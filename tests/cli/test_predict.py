@@ -161,3 +161,31 @@ def test_a_method_with_a_base_locator(
     assert main([*words, "--out", str(tmp_path / "never")]) == 2
     assert "re-scores segments of a base locator, and this run has none" in capsys.readouterr().err
     assert not (tmp_path / "never").exists()
+
+
+def test_times_are_those_of_a_player_and_names_stay_as_they_are(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same video twice, once with three seconds of sound before the picture and a name like those that
+    download tools give: all is 3 s later, and the odd name stops nothing."""
+    from tests.features.extract.media import remux
+
+    plain = trained / "videos/demo_test_000.mp4"
+    late = remux(plain, tmp_path / "title [x7Qk3]\n2.mp4", shift=3.0, sound=True)
+    words = ["predict", str(trained / "run"), str(plain), str(late), "--out", str(tmp_path / "out")]
+    assert main([*words, "--workers", "1", "--threshold", "0"]) == 0
+    found = load_detections(tmp_path / "out/detections.json")
+    a, b = found.of("demo_test_000"), found.of(late.stem)
+    assert len(a) > 0
+    np.testing.assert_allclose(b.start, a.start + 3, atol=1e-3)
+    np.testing.assert_allclose(b.end, a.end + 3, atol=1e-3)
+    segments = tmp_path / "out/segments"
+    assert {p.name for p in segments.iterdir()} == {
+        f"{v.stem}.{kind}" for v in (plain, late) for kind in ("srt", "vtt", "edl")
+    }
+    edl = (segments / f"{late.stem}.edl").read_text()
+    assert r"* FROM CLIP NAME: title [x7Qk3]\n2.mp4" in edl
+    assert sum(line[:3].isdigit() for line in edl.splitlines()) == (
+        segments / f"{late.stem}.srt"
+    ).read_text().count(" --> ")
+    assert r"title [x7Qk3]\n2.mp4: the picture begins 3.00 s" in capsys.readouterr().err

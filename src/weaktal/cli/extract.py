@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_settings(parser, "an option of the backbone (repeatable)")
     options.add_workers(parser, "worker processes (default: one per core)")
+    options.add_limits(parser)
     add("--engine", choices=("local", "ray"), default="local", help="where the work runs")
     add("--address", help="of a Ray cluster (default: a local one)")
 
@@ -25,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from weaktal.core.printable import printable
     from weaktal.features.extract.extraction import extract
 
     report = extract(
@@ -36,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         engine=args.engine,
         address=args.address,
+        limits=options.limits(args),
         progress=True,
     )
     shown = report.outcomes if len(report.outcomes) <= 40 else report["failed"]
@@ -43,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
         table = Table("video", "", "seconds", "snippets", "remarks")
         for o in shown:
             remarks = o.error or "; ".join(o.warnings)
-            table.add_row(o.name, o.state, f"{o.seconds:.2f}", str(o.snippets), remarks)
+            cells = (o.name, o.state, f"{o.seconds:.2f}", str(o.snippets), remarks)
+            table.add_row(*(Text(printable(cell)) for cell in cells))
         Console().print(table)
     counts = ", ".join(f"{len(report[s])} {s}" for s in ("done", "kept", "failed"))
     print(f"{len(report.outcomes)} videos: {counts}; report in {args.out / 'extraction.json'}")

@@ -227,6 +227,23 @@ def add_max_memory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """What a video may ask of us; `limits` reads it."""
+    add = parser.add_argument
+    add("--max-gap", type=positive, metavar="SECONDS", help="longest gap in a video to bridge (default 300)")
+    add("--max-hours", type=positive, metavar="HOURS", help="longest video (default 48)")
+    add("--max-pixels", type=count, metavar="N", help="largest picture (default 67108864, as 8192 x 8192)")
+
+
+def limits(args: argparse.Namespace) -> Any:
+    """The `Limits` that ``--max-...`` name; the defaults where they do not."""
+    from weaktal.features.extract.limits import Limits
+
+    length = None if args.max_hours is None else 3600 * args.max_hours
+    named = {"gap": args.max_gap, "length": length, "pixels": args.max_pixels}
+    return Limits(**{k: v for k, v in named.items() if v is not None})
+
+
 def add_workers(parser: argparse.ArgumentParser, help: str) -> None:
     """``--workers``."""
     parser.add_argument("--workers", type=whole, help=help)

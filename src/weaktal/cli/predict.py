@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pieces that the network sees (default: whole videos)",
     )
     options.add_workers(parser, "worker processes for the features (default: one per core)")
+    options.add_limits(parser)
     options.add_device(parser)
     options.add_code(parser)
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         chunk=args.chunk,
         workers=args.workers,
         device=args.device,
+        limits=options.limits(args),
         progress=True,
     )
     for note in found.notes:

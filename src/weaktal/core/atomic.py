@@ -18,7 +18,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path), suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,7 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def _prefix(path: Path) -> str:
+def temporary_prefix(path: Path) -> str:
     """What the temporary files of a path begin with: its name, cut where the whole would be too long."""
     room = 255 - len(os.fsencode(path.suffix)) - 16
     return "." + os.fsdecode(os.fsencode(path.name)[:room]) + "."
@@ -49,7 +49,7 @@ def clear_leftovers(path: str | os.PathLike[str]) -> int:
     path = Path(path)
     if not path.parent.is_dir():
         return 0
-    prefix, count = _prefix(path), 0
+    prefix, count = temporary_prefix(path), 0
     with os.scandir(path.parent) as entries:
         found = [Path(e.path) for e in entries if e.name.startswith(prefix) and e.name.endswith(path.suffix)]
     for left in found:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores, file_name, write_text
+from weaktal.core.printable import printable
 from weaktal.features.extract.backbone import BUILT_IN
 from weaktal.features.extract.driver import Job, LocalEngine
 from weaktal.features.extract.driver import extract as run_job
 from weaktal.features.extract.extraction import Progress, described_job, watching
+from weaktal.features.extract.limits import Limits
 from weaktal.features.extract.pictures import video_pictures
 from weaktal.features.extract.videos import find_videos
 from weaktal.features.store import FeatureStore
@@ -80,6 +82,7 @@ def predict(
     chunk: float | None = None,
     workers: int | None = None,
     device: str = "auto",
+    limits: Limits | None = None,
     progress: bool | Progress = False,
 ) -> Prediction:
     """Segments of videos by a trained run; a video that cannot be read is told in the result, others go on.
@@ -98,6 +101,7 @@ def predict(
         chunk: seconds that the network sees at once; default whole videos, see `weaktal.train.predict`.
         workers: processes for the features, default one per core.
         device: where the network runs, see `weaktal.train.loop.launch`.
+        limits: what a video may ask of us, see `weaktal.features.extract.limits`.
         progress: of the features, see `weaktal.features.extract.extraction.extract`.
 
     Raises:
@@ -107,7 +111,7 @@ def predict(
         CoverageWarning: a video whose features could be made, and that is left out all the same.
     """
     run, out = Run.open(run), Path(out)
-    job, rate, notes = _job(run, backbone, options or {})
+    job, rate, notes = _job(run, backbone, options or {}, limits)
     pieces = None if chunk is None else round(chunk * rate)
     predictor = Predictor(run, launch(device).device, chunk=pieces)
     given = [videos] if isinstance(videos, str | os.PathLike) else videos
@@ -120,14 +124,14 @@ def predict(
     durations: dict[str, float] = {}
     found: list[Detections] = []
     scores: list[SnippetScores] = []
-    rates: dict[str, float] = {}
+    clocks: dict[str, Mapping[str, Any]] = {}
     usable = [o for o in report.outcomes if o.state != "failed"]
     store = FeatureStore.open(out / "features") if usable else None
     for outcome in usable:
         assert store is not None
         name = outcome.name
         try:
-            rates[name] = _frame_rate(files[name])
+            clocks[name] = store.about(name).get("timing") or _timing(files[name])
             detections, curve = predictor(name, store.load(name), store.axis(name))
         except InputError as error:
             failed[name] = str(error)
@@ -143,10 +147,23 @@ def predict(
         [Detections.empty(names, classes), *(clearest(joined, name, threshold) for name in names)], classes
     )
     save_detections(joined, out / "detections.json")
-    save_detections(joined, out / "detections.csv")
+    # a table holds no name with a line break in it; one odd name must not cost the others their table
+    plain = [name for name in names if printable(name) == name]
+    rows = (
+        joined
+        if len(plain) == len(names)
+        else Detections.concatenate(
+            [Detections.empty(plain, classes), *(joined.of(name) for name in plain)], classes
+        )
+    )
+    save_detections(rows, out / "detections.csv")
+    if len(plain) < len(names):
+        notes += (
+            f"{len(names) - len(plain)} videos are in detections.json alone: no table holds their names",
+        )
     save_scores(scores, out / "scores.safetensors", classes)
     for name in names:
-        _write_cues(clear.of(name), name, files[name], rates[name], out / "segments")
+        _write_cues(clear.of(name), name, files[name], clocks[name], out / "segments")
     least = f"{CLEAR:g} of the best in each video" if threshold is None else f"{threshold:.3g}"
     write_prediction_page(
         out / "report.html",
@@ -160,7 +177,9 @@ def predict(
     return Prediction(joined, clear, tuple(scores), durations, failed, out, notes)
 
 
-def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Job, float, tuple[str, ...]]:
+def _job(
+    run: Run, backbone: str | None, options: Mapping[str, Any], limits: Limits | None
+) -> tuple[Job, float, tuple[str, ...]]:
     """The extraction that makes the features which the run was trained on, its rate, and remarks."""
     trained_on: dict[str, Any] = run.config.data.get("features") or {}
     extractor = trained_on.get("extractor") or {}
@@ -182,7 +201,7 @@ def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Jo
             hint="if you trust that code, name it with --backbone",
         )
     inherited = extractor.get("options", {}) if name == extractor.get("name") else {}
-    job, offered = described_job(name, {**inherited, **options})
+    job, offered = described_job(name, {**inherited, **options}, limits, trusted=backbone is not None)
     difference = feature_difference(trained_on, offered)
     if difference:
         raise InputError(
@@ -205,10 +224,10 @@ def _job(run: Run, backbone: str | None, options: Mapping[str, Any]) -> tuple[Jo
     )
 
 
-def _frame_rate(video: Path) -> float:
+def _timing(video: Path) -> Mapping[str, Any]:
     from weaktal.features.extract.decode import VideoReader
 
-    return VideoReader(video).info.fps or 25.0
+    return VideoReader(video).timing
 
 
 def _pictures(video: Path) -> list[str]:
@@ -219,9 +238,17 @@ def _pictures(video: Path) -> list[str]:
         return []
 
 
-def _write_cues(kept: Detections, name: str, video: Path, fps: float, folder: Path) -> None:
+def _write_cues(kept: Detections, name: str, video: Path, clock: Mapping[str, Any], folder: Path) -> None:
     rows = zip(kept.start, kept.end, kept.label, kept.score, strict=True)
     cues = [Cue(max(0.0, float(a)), float(b), f"{kept.classes[c]} ({s:.2f})") for a, b, c, s in rows]
     write_text(folder / file_name(name, ".srt"), to_srt(cues))
     write_text(folder / file_name(name, ".vtt"), to_vtt(cues))
-    write_text(folder / file_name(name, ".edl"), to_edl(cues, title=name, clip=video.name, fps=fps))
+    edl = to_edl(
+        cues,
+        title=name,
+        clip=video.name,
+        fps=float(clock["fps"]),
+        constant=clock.get("rate") is not None,
+        start=clock.get("timecode"),
+    )
+    write_text(folder / file_name(name, ".edl"), edl)

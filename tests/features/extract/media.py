@@ -44,6 +44,7 @@ def write_video(
     *,
     times: Sequence[float] | None = None,
     rotation: int | None = None,
+    flips: tuple[bool, bool] = (False, False),
     sound: bool = False,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
@@ -62,7 +63,7 @@ def write_video(
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "crf": "12", "bf": str(b_frames), "threads": "1"}
         if rotation is not None:
-            stream.set_display_rotation(rotation)
+            stream.set_display_rotation(rotation, *flips)
         audio = container.add_stream("aac", rate=8000) if sound else None
         for k, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")

@@ -16,11 +16,13 @@ import pytest
 
 pytest.importorskip("av")
 
-from tests.features.extract.media import moving, picture, write_audio_only, write_video
+from tests.features.extract.media import moving, picture, remux, write_audio_only, write_video
 from weaktal.cli import main
 from weaktal.core import InputError
+from weaktal.features.check import inspect_features
 from weaktal.features.extract.driver import Job, LocalEngine, Outcome, extract, extract_video
-from weaktal.features.store import FeatureStore
+from weaktal.features.pack import write_pack
+from weaktal.features.store import FeatureStore, write_video_features
 
 OWN = str(Path(__file__).parent / "own_backbone.py")
 VIDEOS = int(os.environ.get("WEAKTAL_VIDEOS", "18"))
@@ -252,3 +254,175 @@ def test_a_ray_cluster_gives_the_same_features_though_a_worker_dies(
     always = Job(f"{OWN}:Brightness", {"deadly": 240})
     report = extract([bright, videos[0]], tmp_path / "never", always, engine=RayEngine(2))
     assert [o.state for o in report.outcomes] == ["failed", "done"]
+
+
+# --------------------------------------------------------------------------------- names, limits, signals
+
+
+def odd_names() -> list[str]:
+    long = "x" * (230 - len(".mp4"))
+    return [
+        "title [x7Qk3].mp4",
+        "raw[cam] [bold] (1).mp4",
+        "two\nlines.mp4",
+        os.fsdecode(b"no \xff utf-8.mp4"),
+        "cafe\u0301.mp4",
+        "100% %d :smile: 'quoted' \"double\".mp4",
+        f"{long}.mp4",
+    ]
+
+
+def test_odd_names_are_shown_as_they_are_and_all_outputs_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "raw[", tmp_path / "out"
+    (folder / "cam]").mkdir(parents=True)
+    for k, name in enumerate(odd_names()):
+        write_video(tmp_path / "v.mp4", [picture(k + i) for i in range(8)])
+        (tmp_path / "v.mp4").rename(folder / name)
+    (folder / "cam]" / "[red]broken.mp4").write_text("no video")
+    words = ["extract", str(folder), "--backbone", f"{OWN}:Brightness", "--out", str(out), "--workers", "1"]
+    assert main(words) == 2
+    assert set(contents(out)) == {name.removesuffix(".mp4") + ".safetensors" for name in odd_names()}
+    shown = capsys.readouterr()
+    assert "raw[/cam]/[red]broken.mp4: cannot be read as a video" in shown.err
+    assert "title [x7Qk3]" in shown.out
+    rows = {r["name"]: r for r in json.loads((out / "extraction.json").read_text())["videos"]}
+    assert rows["no \udcff utf-8"]["state"] == "done"
+    store = FeatureStore.open(out)
+    assert len(store) == len(odd_names())
+    assert len(store.load("two\nlines")) == 2
+    assert main(words) == 2  # again, from what is there
+    assert "7 kept, 1 failed" in capsys.readouterr().out
+
+
+def test_a_name_that_no_file_can_have_is_its_own_trouble(tmp_path: Path, videos: list[Path]) -> None:
+    long = videos[0].with_name("y" * 251 + ".mp4")
+    videos[0].rename(long)
+    report = extract([long, *videos[1:]], tmp_path / "out", Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    assert [o.state for o in report.outcomes] == ["failed", "done", "done", "done"]
+    assert "255 are possible" in str(report.outcomes[0].error)
+
+
+def test_what_is_no_feature_file_stands_in_the_way_of_its_video_alone(
+    tmp_path: Path, videos: list[Path]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/v1.safetensors").write_text("a letter")
+    report = extract(videos, tmp_path / "out", Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    assert [o.state for o in report.outcomes] == ["done", "failed", "done", "done"]
+    assert (tmp_path / "out/v1.safetensors").read_text() == "a letter"
+
+
+def test_outputs_that_vanish_while_the_work_goes_on_are_noticed(tmp_path: Path, videos: list[Path]) -> None:
+    def tidy(job: Job, todo: Sequence[tuple[Path, Path]]) -> Iterator[Outcome]:
+        for outcome in LocalEngine(1)(job, todo):
+            yield outcome
+            (tmp_path / "out/v0.safetensors").unlink(missing_ok=True)
+
+    report = extract(videos, tmp_path / "out", Job(f"{OWN}:Brightness"), engine=tidy)
+    assert [o.state for o in report.outcomes] == ["failed", "done", "done", "done"]
+    assert "removed while the work went on" in str(report.outcomes[0].error)
+
+
+def test_two_names_that_other_systems_take_for_one(tmp_path: Path, videos: list[Path]) -> None:
+    again = videos[0].rename(videos[0].with_name("V1.mp4"))
+    assert main(["extract", str(again), str(videos[1]), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_features_remember_where_the_picture_begins(tmp_path: Path) -> None:
+    plain = write_video(tmp_path / "plain.mp4", [picture(k) for k in range(16)])
+    late = remux(plain, tmp_path / "late.mp4", shift=3.0, sound=True)
+    out = tmp_path / "out"
+    report = extract([plain, late], out, Job(f"{OWN}:Brightness"), engine=LocalEngine(1))
+    assert [round(o.seconds, 3) for o in report.outcomes] == [1.6, 4.6]
+    assert "begins 3.00 s after the file" in report.outcomes[1].warnings[0]
+    store = FeatureStore.open(out)
+    assert store.axis("plain").start == 0
+    assert store.axis("late").start == 3
+    assert store.about("late")["duration"] == 4.6
+    assert store.about("late")["timing"] == {"fps": 10.0, "rate": "10", "timecode": None}
+    assert not inspect_features(store).findings[1:]  # the remark alone
+    write_pack(store, tmp_path / "pack")
+    packed = FeatureStore.open(tmp_path / "pack")
+    assert (packed.axis("plain").start, packed.axis("late").start) == (0, 3)
+    # what older versions wrote has no start: it reads as before, and `data inspect` says so
+    path = out / "late.safetensors"
+    about = store.about("late") | {"rate": 2.5}
+    del about["start"], about["dims"], about["format"]
+    write_video_features(path, {"rgb": store.load("late")}, **about)
+    old = FeatureStore.open(out)
+    assert old.start("late") is None
+    assert old.axis("late").start == 0
+    found = [str(f) for f in inspect_features(old).findings]
+    assert any(f.startswith("where the picture begins is unknown of 1 videos (late)") for f in found)
+
+
+def test_limits_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [picture(k) for k in range(8)]
+    times = [0.1 * k for k in range(4)] + [20 + 0.1 * k for k in range(4)]
+    path = write_video(tmp_path / "gap.mkv", frames, times=times)
+    words = ["extract", str(path), "--backbone", f"{OWN}:Brightness", "--workers", "1", "--out"]
+    for k, (more, code, seconds) in enumerate(
+        (
+            ([], 0, 20.4),
+            (["--max-gap", "5"], 0, 0.8),
+            (["--max-hours", "0.001"], 2, 0),
+            (["--max-pixels", "9"], 2, 0),
+        )
+    ):
+        assert main([*words, str(tmp_path / f"out{k}"), *more]) == code
+        row = json.loads((tmp_path / f"out{k}/extraction.json").read_text())["videos"][0]
+        assert row["seconds"] == pytest.approx(seconds, abs=0.11)
+    assert main([*words, str(tmp_path / "never"), "--max-gap", "-1"]) == 2
+    assert "too large" in capsys.readouterr().err
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGINT"])
+def test_no_worker_outlives_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, videos: list[Path], name: str
+) -> None:
+    busy, out = tmp_path / "busy", tmp_path / "out"
+    busy.mkdir()
+    monkeypatch.setenv("EXTRACTING", str(busy))
+    monkeypatch.setenv("SLEEPING", "60")
+    words = [
+        "extract",
+        *map(str, videos),
+        "--backbone",
+        f"{OWN}:Brightness",
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weaktal", *words],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while process.poll() is None and len(list(busy.iterdir())) < 2:
+        time.sleep(0.02)
+    workers = [int(mark.name) for mark in busy.iterdir()]
+    if name == "SIGINT":  # Ctrl-C reaches the whole group
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=20)
+    until = time.monotonic() + 20
+    while any(map(running, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(running, workers))
+    assert process.returncode == (130 if name == "SIGINT" else -getattr(signal, name))
+    if name == "SIGINT":
+        assert err.decode().splitlines() == ["weaktal extract: stopped"]
+        assert not list(out.glob(".*"))

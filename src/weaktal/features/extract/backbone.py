@@ -111,16 +111,26 @@ BUILT_IN = {
 }
 
 
-def load_backbone(name: str, options: Mapping[str, Any] | None = None) -> Backbone:
+def load_backbone(name: str, options: Mapping[str, Any] | None = None, *, trusted: bool = False) -> Backbone:
     """A backbone by name ("motion"), or a user's own by ``module:factory`` or ``file.py:factory``.
 
     Args:
         name: which one.
         options: keyword arguments of its factory.
+        trusted: the user named it, on the command line or in a program. Names from files (a run's
+            configuration, a header of features) may only be those of built-in backbones: to load any other is
+            to run code.
 
     Raises:
-        InputError: an unknown name, an option that it does not have, a missing package.
+        InputError: an unknown name, one that is not trusted, an unknown option, a missing package.
     """
+    if not isinstance(name, str) or (name not in BUILT_IN and not trusted and ":" in name):
+        raise InputError(
+            "a file names a backbone that is not built in, and code is loaded from the command line alone",
+            found=name,
+            expected="one of " + ", ".join(BUILT_IN),
+            hint="if you trust that code, name it with --backbone",
+        )
     place = BUILT_IN.get(name, name)
     module_name, _, attribute = place.rpartition(":")
     if not module_name:

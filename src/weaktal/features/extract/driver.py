@@ -8,8 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from weaktal.core import InputError, write_text
+from weaktal.core import InputError, file_name, write_text
+from weaktal.core.atomic import temporary_prefix
+from weaktal.core.printable import printable
 from weaktal.features.extract.ahead import prefetch
 from weaktal.features.extract.backbone import Backbone, Description, Image, load_backbone
-from weaktal.features.extract.processes import WorkerContext
+from weaktal.features.extract.limits import Limits
+from weaktal.features.extract.processes import interrupts_later, worker_pool
 from weaktal.features.layouts import safetensors_about, safetensors_header
 from weaktal.features.store import write_video_features
 
@@ -67,18 +70,22 @@ class Job:
     Attributes:
         backbone: a name that `load_backbone` knows.
         options: keyword arguments of the backbone.
+        limits: what a video may ask of us.
+        trusted: the user named the backbone, and not a file; see `load_backbone`.
     """
 
     backbone: str = "motion"
     options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    trusted: bool = True
 
     def build(self) -> Backbone:
-        return _built(self.backbone, json.dumps(dict(self.options), sort_keys=True))
+        return _built(self.backbone, json.dumps(dict(self.options), sort_keys=True), self.trusted)
 
 
 @cache
-def _built(name: str, options: str) -> Backbone:
-    return load_backbone(name, json.loads(options))
+def _built(name: str, options: str, trusted: bool) -> Backbone:
+    return load_backbone(name, json.loads(options), trusted=trusted)
 
 
 def source_hash(path: Path) -> str:
@@ -87,7 +94,9 @@ def source_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_video(about: Description, video: Path, *, threads: int = 1) -> VideoReader:
+def open_video(
+    about: Description, video: Path, *, threads: int = 1, limits: Limits | None = None
+) -> VideoReader:
     """A reader of the frames that a backbone wants.
 
     Raises:
@@ -96,7 +105,12 @@ def open_video(about: Description, video: Path, *, threads: int = 1) -> VideoRea
     from weaktal.features.extract.decode import VideoReader
 
     return VideoReader(
-        video, about.fps, short_side=about.short_side, long_side=about.long_side, threads=threads
+        video,
+        about.fps,
+        short_side=about.short_side,
+        long_side=about.long_side,
+        threads=threads,
+        limits=limits,
     )
 
 
@@ -124,7 +138,7 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
         backbone = job.build()
         about = backbone.describe()
         parts: dict[str, list[NDArray[np.float32]]] = {stream: [] for stream in about.dims}
-        reader = open_video(about, video)
+        reader = open_video(about, video, limits=job.limits)
         # the next frames are decoded while the backbone works
         for rows in stream_features(backbone, about, prefetch(iter(reader), AHEAD)):
             for stream, values in rows.items():
@@ -160,7 +174,9 @@ def extract_video(job: Job, video: Path, target: Path) -> Outcome:
             tuple(reader.warnings),
         )
     except InputError as error:
-        message = str(error).removeprefix(f"{video}: ")
+        message = str(error).removeprefix(f"{printable(video)}: ")
+    except OSError as error:
+        message = error.strerror or str(error)
     except MemoryError:
         message = "out of memory"
     except Exception as error:
@@ -202,7 +218,7 @@ def extract(
     and size of the video file. A video that cannot be read is reported and the others go on.
 
     Args:
-        videos: files of different names; see `decode.find_videos`.
+        videos: files of different names; see `find_videos`.
         out: the folder; it is made if need be.
         job: the backbone.
         engine: what runs the work, default `LocalEngine()`.
@@ -212,44 +228,70 @@ def extract(
         InputError: an unknown backbone, or features of other settings in the folder.
     """
     expected = json.loads(json.dumps(job.build().describe().header()))
-    targets = {video: out / f"{video.stem}.safetensors" for video in videos}
+    targets: dict[Path, Path] = {}
     outcomes: dict[Path, Outcome] = {}
 
-    def note(target: Path, outcome: Outcome) -> None:
-        outcomes[target] = outcome
+    def note(video: Path, outcome: Outcome) -> None:
+        outcomes[video] = outcome
         if progress:
-            progress(outcome, len(outcomes), len(targets))
+            progress(outcome, len(outcomes), len(videos))
 
-    names = {target.name for target in targets.values()}
-    _clear(out, names)  # of a run that was killed
+    for video in videos:
+        try:
+            targets[video] = out / file_name(video.stem, ".safetensors")
+        except InputError as error:
+            note(video, Outcome(video.stem, str(video), "failed", error=str(error)))
+    _clear(out, targets.values())  # of a run that was killed
     todo = []
     for video, target in targets.items():
-        kept = _finished(video, target, expected) if target.exists() else None
+        try:
+            kept = _finished(video, target, expected) if target.exists() else None
+        except _Unreadable as error:
+            note(video, Outcome(video.stem, str(video), "failed", error=str(error)))
+            continue
         if kept is None:
             todo.append((video, target))
         else:
-            note(target, kept)
-    if todo:
-        out.mkdir(parents=True, exist_ok=True)
-    for outcome in (engine or LocalEngine())(job, todo) if todo else ():
-        note(out / f"{outcome.name}.safetensors", outcome)
-    _clear(out, names)  # of workers that died
-    report = Report(tuple(outcomes[t] for t in targets.values()))
+            note(video, kept)
+    of = {target: video for video, target in targets.items()}
+    try:
+        if todo:
+            out.mkdir(parents=True, exist_ok=True)
+        for outcome in (engine or LocalEngine())(job, todo) if todo else ():
+            note(of[out / file_name(outcome.name, ".safetensors")], outcome)
+    finally:
+        _clear(out, targets.values())  # of workers that died or were stopped
+    for video, outcome in outcomes.items():
+        if outcome.state != "failed" and not targets[video].is_file():
+            gone = "its features were removed while the work went on"
+            outcomes[video] = Outcome(outcome.name, outcome.source, "failed", took=outcome.took, error=gone)
+    report = Report(tuple(outcomes[video] for video in videos))
     if out.is_dir():
         write_text(out / REPORT, report.to_json())
     return report
 
 
-def _clear(out: Path, names: Container[str]) -> None:
-    """Remove what was being written to the files of these names when its process died; see `atomic_path`."""
-    for left in out.glob(".*.safetensors"):
-        if left.name[1:].removesuffix(".safetensors").rpartition(".")[0] in names:
-            left.unlink()
+class _Unreadable(InputError):
+    """A file in the place of features, that is none; only its video suffers."""
+
+
+def _clear(out: Path, targets: Iterable[Path]) -> None:
+    """Remove what was being written to these files when its process died; see `atomic_path`."""
+    left = list(out.glob(".*.safetensors")) if out.is_dir() else []
+    prefixes = {temporary_prefix(target) for target in targets} if left else set()
+    for path in left:
+        if path.name.removesuffix(".safetensors").rpartition(".")[0] + "." in prefixes:
+            path.unlink(missing_ok=True)
 
 
 def _finished(video: Path, target: Path, expected: Mapping[str, Any]) -> Outcome | None:
     """The outcome of an earlier run, None if the video has changed; other settings are an error."""
-    found = safetensors_about(target)
+    try:
+        found, rows = safetensors_about(target), safetensors_rows(target)
+    except (InputError, OSError, StopIteration, KeyError, TypeError, ValueError) as error:
+        raise _Unreadable(
+            "a file that is none of features is in their place", file=target, found=error, hint="remove it"
+        ) from None
     difference = describe_difference(found, expected)
     if difference:
         raise InputError(
@@ -258,16 +300,13 @@ def _finished(video: Path, target: Path, expected: Mapping[str, Any]) -> Outcome
             found=difference,
             hint="extract into another folder, or remove these files",
         )
-    if video.exists() and video.stat().st_size != found["source"]["bytes"]:
+    source = found.get("source")
+    if video.exists() and (not isinstance(source, dict) or video.stat().st_size != source.get("bytes")):
         return None
-    return Outcome(
-        target.stem,
-        str(video),
-        "kept",
-        float(found.get("duration", 0)),
-        safetensors_rows(target),
-        warnings=tuple(found.get("warnings", ())),
-    )
+    remarks = tuple(map(str, found.get("warnings") or ()))
+    if "start" not in found:
+        remarks += ("an older version made these features: where the picture begins is unknown",)
+    return Outcome(video.stem, str(video), "kept", float(found.get("duration", 0)), rows, warnings=remarks)
 
 
 def safetensors_rows(path: Path) -> int:
@@ -334,7 +373,7 @@ class LocalEngine:
             alone = bool(suspects)
             batch = [suspects.pop(0)] if alone else waiting
             lost = []
-            with ProcessPoolExecutor(1 if alone else size, mp_context=WorkerContext()) as pool:
+            with worker_pool(1 if alone else size) as pool:
                 futures: dict[Future[Outcome], tuple[Path, Path]] = {}
                 queue = iter(batch)
                 broken = False
@@ -344,7 +383,8 @@ class LocalEngine:
                         not broken and len(futures) < (1 if alone else size) and (task := next(queue, None))
                     ):
                         try:
-                            futures[pool.submit(extract_in_worker, job, *task)] = task
+                            with interrupts_later():
+                                futures[pool.submit(extract_in_worker, job, *task)] = task
                         except BrokenProcessPool:
                             broken = True
                             lost.append(task)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from weaktal.core import InputError
+from weaktal.core.printable import printable
 from weaktal.features.extract.backbone import BUILT_IN
 from weaktal.features.extract.driver import Engine, Job, LocalEngine, Outcome, Report, describe
 from weaktal.features.extract.driver import extract as run_job
+from weaktal.features.extract.limits import Limits
 from weaktal.features.extract.videos import find_videos
 
 Progress = Callable[[Outcome, int, int], None]  # an outcome, how many are ready, how many there are
@@ -29,6 +31,7 @@ def extract(
     workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
+    limits: Limits | None = None,
     progress: bool | Progress = False,
 ) -> Report:
     """Features of videos into a folder: ``NAME.safetensors`` each, and a report in ``extraction.json``.
@@ -45,13 +48,14 @@ def extract(
         workers: processes, default one per core.
         engine: where the work runs, on this machine or on a Ray cluster.
         address: of the Ray cluster, default a local one.
+        limits: what a video may ask of us: bridged gaps, length, size of pictures.
         progress: show a bar on standard error, or call this with each outcome.
 
     Raises:
         InputError: no video, an unknown backbone or option, features of other settings in the folder.
     """
     found = find_videos([videos] if isinstance(videos, str | os.PathLike) else videos)
-    job, _ = described_job(backbone, options or {})
+    job, _ = described_job(backbone, options or {}, limits)
     runs: Engine = LocalEngine(workers)
     if engine == "ray":
         from weaktal.features.extract.ray_engine import RayEngine
@@ -63,13 +67,15 @@ def extract(
         return run_job(found, Path(out), job, engine=runs, progress=tell)
 
 
-def described_job(backbone: str, options: Mapping[str, Any]) -> tuple[Job, dict[str, Any]]:
+def described_job(
+    backbone: str, options: Mapping[str, Any], limits: Limits | None = None, *, trusted: bool = True
+) -> tuple[Job, dict[str, Any]]:
     """A job, and what its features are, see `weaktal.features.extract.driver.describe`.
 
     Raises:
         InputError: an unknown backbone or option, or values that make no features.
     """
-    job = Job(backbone, dict(options))
+    job = Job(backbone, dict(options), limits or Limits(), trusted)
     try:
         about = describe(job)
     except (ArithmeticError, ValueError, TypeError) as error:
@@ -111,13 +117,15 @@ def _bar(total: int) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     seconds = 0.0
+    console = Console(file=sys.stderr)
     with Bar(
         TextColumn("extract"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=console,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("extract", total=total, rate="")
 
@@ -126,9 +134,12 @@ def _bar(total: int) -> Iterator[Progress]:
             seconds += outcome.seconds if outcome.state == "done" else 0
             passed = bar.tasks[0].elapsed or 1e-9
             bar.update(task, completed=ready, rate=f"{seconds / passed:.1f} s of video per second")
-            if outcome.error:
-                bar.console.print(f"{outcome.source}: {outcome.error}", style="red", soft_wrap=True)
-            for warning in outcome.warnings if outcome.state == "done" else ():
-                bar.console.print(f"{outcome.source}: {warning}", style="yellow", soft_wrap=True)
+            say(outcome.source, [outcome.error] if outcome.error else [], "red")
+            say(outcome.source, outcome.warnings if outcome.state == "done" else (), "yellow")
+
+        def say(source: str, lines: Iterable[str], style: str) -> None:
+            for line in lines:  # names hold anything, also what Rich takes for its own marks
+                text = printable(f"{source}: {line}")
+                console.print(text, style=style, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
         yield tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,13 @@ def video_pictures(video: str | os.PathLike[str], *, count: int = 14, height: in
     except ImportError:
         return []
     reader = VideoReader(Path(video), short_side=height)
-    if not reader.info.duration:
-        return []
-    reader = VideoReader(Path(video), rate=count / reader.info.duration, short_side=height)
+    rate = count / reader.info.duration
+    late = round(reader.info.start * rate)  # nothing is on the screen yet; the first picture stands for it
+    reader = VideoReader(Path(video), rate=min(rate, 1000), short_side=height)
+    frames = iter(reader)
+    first = next(frames)
     out = []
-    for _, frame in zip(range(count), reader, strict=False):
+    for _, frame in zip(range(count), chain([first] * (late + 1), frames), strict=False):
         ok, data = cv2.imencode(
             ".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 70]
         )

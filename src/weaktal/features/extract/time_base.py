@@ -406,7 +406,10 @@ def _piece(
 ) -> Piece:
     tick = packets.tick
     numbers = ticks - ticks[0]
-    found = nominal_rate(numbers, tick, (*packets.rates, *before))
+    # a single picture after a seam lasts as long as those before
+    found = nominal_rate(
+        numbers, tick, (*packets.rates, *before) if len(ticks) > 1 else (*before, *packets.rates)
+    )
     if found is not None:
         rate, grid = found
         return Piece(start, grid, 1 / rate, rate, 1 / rate)

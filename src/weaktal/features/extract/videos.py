@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from weaktal.core import InputError
+from weaktal.core import InputError, composed
 
 # what is taken from a folder; a file named directly may have any suffix
 SUFFIXES = frozenset(
@@ -38,11 +38,14 @@ def find_videos(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
             found.append(path)
     by_name: dict[str, Path] = {}
     for path in dict.fromkeys(found):
-        if path.stem in by_name:
+        name = composed(path.stem).casefold()  # other file systems take such names for one
+        if name in by_name:
+            same = by_name[name].stem == path.stem
             raise InputError(
-                "two videos of one name: features are stored by name",
-                found=f"{by_name[path.stem]} and {path}",
+                "two videos of one name: features are stored by name"
+                + ("" if same else " (they differ only in case or in how accents are stored)"),
+                found=f"{by_name[name]} and {path}",
                 hint="rename one, or extract them into different folders",
             )
-        by_name[path.stem] = path
+        by_name[name] = path
     return list(by_name.values())
