@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from weaktal.bench.reproduce import reproduce as reproduce
     from weaktal.bench.run import run_bench as run_bench
     from weaktal.bench.search import search as search
     from weaktal.core import Annotations as Annotations
@@ -62,6 +63,7 @@ _PLACES = {
     "localize_run": "train.localize",
     "predict": "train.prediction",
     "report_runs": "train.reports",
+    "reproduce": "bench.reproduce",
     "run_bench": "bench.run",
     "run_demo": "demo.job",
     "save_annotations": "formats",

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from weaktal.bench.published import PUBLISHED
+from weaktal.bench.cards import cards
 from weaktal.core import InputError, did_you_mean
 from weaktal.train.config import read_yaml, resolve_config
 
@@ -49,7 +49,7 @@ class Data(BaseModel):
 
     Attributes:
         path: its description.
-        published: under which name `weaktal.bench.published.PUBLISHED` knows it; None if it does not.
+        published: under which name `weaktal.bench.published` knows it; None if it does not.
         protocol: evaluation protocol, by default the description's.
     """
 
@@ -132,13 +132,13 @@ class Plan(BaseModel):
             within = None if proposals is None else {k: base / v for k, v in proposals.items()}
             entries[name] = entry.model_copy(update={"method": method, "proposals": within})
         for name, one in plan.data.items():
-            if one.published is not None and one.published not in PUBLISHED:
+            if one.published is not None and one.published not in cards():
                 raise InputError(
                     "no published figures of this data set",
                     file=path,
                     field=f"data.{name}.published",
                     found=repr(one.published),
-                    expected="one of " + ", ".join(PUBLISHED),
+                    expected="one of " + ", ".join(cards()),
                 )
         sets = {k: v.model_copy(update={"path": base / v.path}) for k, v in plan.data.items()}
         return plan.model_copy(update={"methods": entries, "data": sets})

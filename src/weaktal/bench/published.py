@@ -1,31 +1,52 @@
-"""Detection mAP (percent) that the authors publish, to stand beside a bench of the same data.
-
-On real I3D features, and with the checkpoint chosen on the test set.
-"""
+"""Detection mAP that authors publish, each figure with its source, to stand beside runs of the same data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
 
-TIOU = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
-
-
-def _thumos(*values: float) -> dict[str, float]:
-    each = dict(zip(TIOU, values, strict=True))
-    return {**each, "average": round(sum(values) / len(values), 1)}
+import yaml
+from pydantic import BaseModel, ConfigDict
 
 
-# data set -> method -> tIoU threshold -> mAP
-PUBLISHED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    "thumos14": {
-        "asm_loc": _thumos(71.1, 65.4, 57.4, 46.7, 36.8, 25.5, 14.4),
-        "issf": _thumos(72.4, 66.9, 58.4, 49.7, 41.8, 25.5, 12.8),
-        "sal": _thumos(76.3, 71.6, 63.7, 54.2, 41.8, 29.0, 17.9),
-        "stcl_net": _thumos(73, 67, 58, 50, 42, 29, 16),  # last run of the log in the repository
-    },
-    "activitynet13": {
-        "asm_loc": {"0.5": 41.0, "0.75": 24.5, "0.95": 0.6, "average": 25.1},
-        "sal": {"0.5": 44.5, "0.75": 28.9, "0.95": 6.8, "average": 28.8},
-    },
-    "activitynet12": {"sal": {"0.5": 48.5, "0.75": 31.4, "0.95": 7.1, "average": 30.8}},
-}
+class Published(BaseModel):
+    """Figures of one method on one data set from one source, in percent.
+
+    Attributes:
+        data, method: as on the command line.
+        source: where they stand.
+        test_videos: how many videos they are over; None where the source does not say.
+        protocol: of `weaktal.evaluate.PROTOCOLS`, what the authors' code does.
+        ignore: whether it leaves out detections in ambiguous intervals.
+        mAP: tIoU threshold -> mAP, those that are known.
+        average: over the paper's thresholds, None where it is not known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str
+    method: str
+    source: str
+    test_videos: int | None
+    protocol: str
+    ignore: bool = False
+    mAP: dict[float, float]
+    average: float | None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """By threshold as text, and "average", as tables show them."""
+        each = {f"{t:g}": v for t, v in self.mAP.items()}
+        return each if self.average is None else {**each, "average": self.average}
+
+
+@lru_cache(maxsize=1)
+def published() -> tuple[Published, ...]:
+    """All of them, from ``published.yaml``."""
+    text = files("weaktal.bench").joinpath("published.yaml").read_text(encoding="utf-8")
+    return tuple(Published.model_validate(entry) for entry in yaml.safe_load(text))
+
+
+def published_of(data: str, method: str) -> tuple[Published, ...]:
+    """The figures of a method on a data set; the first is what tables show."""
+    return tuple(p for p in published() if (p.data, p.method) == (data, method))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from weaktal.bench.plan import Plan
-from weaktal.bench.published import PUBLISHED
+from weaktal.bench.published import published_of
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def rows(plan: Plan, out: Path) -> list[Row]:
             metrics = [json.loads(p.read_text(encoding="utf-8")) for p in paths if p.exists()]
             if metrics:
                 found += _of_runs(data, method, metrics)
-            published = PUBLISHED.get(described.published or "", {}).get(str(entry.method))
-            if published:
-                found.append(Row(data, method, "published", "", 0, dict(published), None))
+            published = published_of(described.published or "", str(entry.method))
+            if published and published[0].figures:
+                found.append(Row(data, method, "published", "", 0, published[0].figures, None))
     return found
 
 

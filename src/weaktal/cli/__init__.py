@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "diagnose": "what is wrong with detections, and what mending it would bring",
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
+    "reproduce": "a published figure, measured on your copy of the data set",
     "search": "good hyper-parameters on a held-out part of the training set",
     "new": "the files of a method of your own",
     "app": "the page that people work in: tag, click, train, review, export",

@@ -60,6 +60,8 @@ def report_runs(
     chance: bool = True,
     figures: PathLike | None = None,
     format: Literal["png", "svg", "pdf"] = "png",
+    beside: Mapping[str, Sequence[float]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Reported:
     """One HTML page of one run, or of several side by side: what was found, missed and invented.
 
@@ -77,6 +79,8 @@ def report_runs(
         chance: put the chance baseline in the table.
         figures: folder for static figures.
         format: of the figures.
+        beside: rows of mAP to compare with, at the thresholds of the protocol, such as published figures.
+        notes: remarks below the table.
 
     Raises:
         InputError: no data set, no detections yet, detections of other classes, an unknown subset.
@@ -124,7 +128,8 @@ def report_runs(
         },
         videos=drawn,
         thumbnails=_pictures(folder, drawn),
-        baselines=_chance(annotations, rule) if chance else {},
+        baselines={**(_chance(annotations, rule) if chance else {}), **(beside or {})},
+        notes=notes,
     )
     written = () if figures is None else _figures(Path(figures), format, annotations, views, drawn)
     return Reported(page, written)
