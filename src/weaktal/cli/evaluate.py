@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DETECTIONS",
         help="also the difference to these, with its interval",
     )
+    add("--prefix", default="", help="what names of videos have before them on one side only, such as v_")
+    add("--suffix", default="", help="what they have behind them")
+    add(
+        "--strict",
+        action="store_true",
+        help="a detected class that is not annotated is an error; without it a note",
+    )
     add("--per-class", action="store_true", help="also print average precision by class")
     add("--json", type=options.path, metavar="FILE", help="write the results for programs")
 
@@ -74,6 +81,9 @@ def run(args: argparse.Namespace) -> int:
             snap=args.snap,
             resamples=args.intervals,
             against=args.against,
+            prefix=args.prefix,
+            suffix=args.suffix,
+            strict=args.strict,
         )
     for warning in caught:
         print(f"note: {warning.message}")

@@ -10,7 +10,7 @@ from weaktal.core.annotations import (
     WeakVideo,
 )
 from weaktal.core.atomic import atomic_path, write_text
-from weaktal.core.detections import Detections
+from weaktal.core.detections import Detections, Grid
 from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
 from weaktal.core.findings import Finding, times_beyond
 from weaktal.core.names import NameIndex, composed, file_name, file_names
@@ -23,6 +23,7 @@ __all__ = [
     "CoverageWarning",
     "Detections",
     "Finding",
+    "Grid",
     "InputError",
     "InstanceTable",
     "Instances",

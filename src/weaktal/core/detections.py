@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,32 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Whole snippets, on which a method works and between which times in seconds lose their last bits.
+
+    Attributes:
+        rate: snippets per second, > 0.
+        offset: where a snippet begins, seconds.
+    """
+
+    rate: float
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.rate) and self.rate > 0 and np.isfinite(self.offset)):
+            raise ValueError(f"a grid needs a rate > 0 and an offset, got {self.rate} and {self.offset}")
+
+    def lies_on(self, rate: float) -> bool:
+        """Whether these snippets begin where those of another grid from 0 on do.
+
+        >>> Grid(1.5625).lies_on(25 / 16), Grid(1.5625, 0.32).lies_on(25 / 16)
+        (True, False)
+        """
+        shift = self.offset * rate
+        return abs(self.rate / rate - 1) < 1e-9 and abs(shift - round(shift)) < 1e-9
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Detected action segments of a set of videos.
@@ -28,6 +54,7 @@ class Detections:
         start, end: (N,) seconds.
         label: (N,) index into `classes`.
         score: (N,) confidence, any real number; higher is surer.
+        grid: the snippets on which the times lie, where it is known; files of ours carry it.
 
     The order of rows is kept: it decides between equal scores in an evaluation.
     """
@@ -39,6 +66,7 @@ class Detections:
     end: FloatArray
     label: IntArray
     score: FloatArray
+    grid: Grid | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -80,7 +108,10 @@ class Detections:
             for c in ("start", "end", "label", "score")
         )
         first = np.concatenate([np.empty(0, np.int64), *video])
-        return cls(tuple(index), tuple(classes), first, *columns)
+        grids = {part.grid for part in parts}
+        return cls(
+            tuple(index), tuple(classes), first, *columns, grid=grids.pop() if len(grids) == 1 else None
+        )
 
     def __len__(self) -> int:
         return len(self.video)
@@ -88,7 +119,8 @@ class Detections:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Detections):
             return NotImplemented
-        return (self.names, self.classes) == (other.names, other.classes) and all(
+        mine, its = ((d.names, d.classes, d.grid) for d in (self, other))
+        return mine == its and all(
             np.array_equal(getattr(self, c), getattr(other, c))
             for c in ("video", "start", "end", "label", "score")
         )
@@ -100,6 +132,7 @@ class Detections:
             self.names,
             self.classes,
             *(getattr(self, c)[pick] for c in ("video", "start", "end", "label", "score")),
+            grid=self.grid,
         )
 
     def of(self, name: str) -> Detections:
@@ -120,7 +153,17 @@ class Detections:
             self.end[keep],
             label[keep],
             self.score[keep],
+            grid=self.grid,
         )
+
+    def renamed(self, name: Callable[[str], str]) -> Detections:
+        """The same detections under other names of the videos; those of videos that meet are joined."""
+        index: dict[str, int] = {}
+        to = [index.setdefault(name(n), len(index)) for n in self.names]
+        if list(index) == list(self.names):
+            return self
+        video = np.array(to or [-1], np.int64)[self.video] if len(self) else self.video
+        return replace(self, names=tuple(index), video=video)
 
     def columns(self) -> dict[str, list[str] | NDArray[np.float64]]:
         """Columns with names in place of indices: video, start, end, label, score."""

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weaktal.core import Annotations, Detections, InputError, did_you_mean
+from weaktal.core import Annotations, Detections, InputError
+from weaktal.core.limits import within
 from weaktal.evaluate.matching import Matches, Segments, average_precision, match
-from weaktal.evaluate.protocols import SNIPPET_RATE, Protocol, get_protocol, to_snippets
+from weaktal.evaluate.notes import aligned, beyond_the_end, name_hint, of_equal_scores, unknown_classes
+from weaktal.evaluate.protocols import SNAP, SNIPPET_RATE, Protocol, get_protocol, to_snippets
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,6 +60,7 @@ class DetectionResult:
         coverage: which videos were seen.
         subset: the evaluated subset, where one was asked for.
         annotation_sha256: hash of the annotation file, see `file_sha256`; None if there was no file.
+        notes: what makes the numbers mean less than they seem to, see `weaktal.evaluate.notes`.
     """
 
     protocol: Protocol
@@ -72,6 +75,7 @@ class DetectionResult:
     coverage: Coverage
     subset: str | None = None
     annotation_sha256: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def average(self) -> float:
@@ -103,6 +107,7 @@ class DetectionResult:
             "dropped_detections": self.dropped,
             "coverage": asdict(self.coverage),
             "annotation_sha256": self.annotation_sha256,
+            "notes": list(self.notes),
         }
 
     def to_json(self) -> str:
@@ -123,6 +128,7 @@ class Matched:
         videos, unannotated: number of annotated videos, and of others with detections.
         ignored, dropped: detections that were left out, see `DetectionResult`.
         coverage: which videos were seen.
+        notes: see `DetectionResult`.
     """
 
     protocol: Protocol
@@ -135,6 +141,7 @@ class Matched:
     ignored: int
     dropped: int
     coverage: Coverage
+    notes: tuple[str, ...] = ()
 
     @property
     def zeroed(self) -> bool:
@@ -150,11 +157,16 @@ def matched(
     tiou: Sequence[float] | None = None,
     ignore: bool | None = None,
     subset: str | None = None,
+    strict: bool = False,
 ) -> Matched:
     """Match detections to instances; arguments and errors are those of `evaluate`."""
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     protocol = protocol if ignore is None else replace(protocol, ignore=ignore)
     protocol = protocol if tiou is None else replace(protocol, tiou=tuple(float(x) for x in tiou))
+    within(len(protocol.tiou), "thresholds", "thresholds")
+    detections = aligned(detections, annotations)
+    if detections.grid is not None and protocol.rate is not None and detections.grid.lies_on(protocol.rate):
+        protocol = replace(protocol, snap=max(protocol.snap, SNAP))
     chosen = annotations if subset is None else annotations.subset(subset)
     if not any(len(v.instances) for v in chosen if v.name not in protocol.without_truth):
         raise InputError(
@@ -164,7 +176,10 @@ def matched(
     video, coverage = _videos(detections, annotations, chosen)
     truth, classes = _truth(chosen, protocol)
 
-    label = _labels(detections, annotations, classes)
+    notes = unknown_classes(detections, annotations, strict=strict)
+    notes += beyond_the_end(detections, annotations)
+    place = {name: i for i, name in enumerate(classes)}
+    label = np.array([place.get(name, -1) for name in detections.classes] or [-1], np.int64)
     segments = Segments(
         video[detections.video],
         protocol.detection_times(detections.start),
@@ -173,7 +188,9 @@ def matched(
     )
     here = segments.video >= 0
     touching = (
-        here & touches_ignored(detections, chosen, protocol.snap) if protocol.ignore else np.zeros_like(here)
+        here & touches_ignored(detections, chosen, protocol.snap or _snap(detections))
+        if protocol.ignore
+        else np.zeros_like(here)
     )
     keep = here & ~touching & (segments.label >= 0)
     if protocol.integer:
@@ -208,6 +225,7 @@ def matched(
         ignored=int(touching.sum()),
         dropped=int((here & ~touching & ~keep).sum()),
         coverage=coverage,
+        notes=tuple(notes),
     )
 
 
@@ -220,6 +238,7 @@ def evaluate(
     ignore: bool | None = None,
     subset: str | None = None,
     annotation_sha256: str | None = None,
+    strict: bool = False,
 ) -> DetectionResult:
     """Mean average precision of detections.
 
@@ -236,13 +255,22 @@ def evaluate(
         subset: evaluate this subset of the annotations only; detections in videos of other subsets take no
             part.
         annotation_sha256: stored in the result.
+        strict: a detected class that is not annotated is an error; by default its detections take no part,
+            and the result's notes say so.
 
     Raises:
-        InputError: the subset has no instances, a detected class is unknown, or no detected video is known.
+        InputError: the subset has no instances, no detected class or video is annotated, most detections lie
+            beyond the ends of their videos.
     """
-    run = matched(detections, annotations, protocol, tiou=tiou, ignore=ignore, subset=subset)
+    options: dict[str, Any] = {"tiou": tiou, "ignore": ignore, "subset": subset, "strict": strict}
+    run = matched(detections, annotations, protocol, **options)
     ap = average_precision(run.matches, interpolated=run.protocol.interpolated)
     mean_ap = ap.mean(axis=1)
+    notes = run.notes
+    if len(run.found) > 1 and np.ptp(detections.score) == 0:
+        turned = matched(detections[::-1], annotations, protocol, **options)
+        other = average_precision(turned.matches, interpolated=run.protocol.interpolated).mean(axis=1)
+        notes += (of_equal_scores(mean_ap.tolist(), other.tolist()),)
     return DetectionResult(
         protocol=run.protocol,
         tiou=run.protocol.tiou,
@@ -256,6 +284,7 @@ def evaluate(
         coverage=run.coverage,
         subset=subset,
         annotation_sha256=annotation_sha256,
+        notes=notes,
     )
 
 
@@ -296,6 +325,11 @@ def file_sha256(path: str | Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def _snap(detections: Detections) -> float:
+    """How near to a whole snippet a detected time is put on it: a little if they lay on that grid."""
+    return SNAP if detections.grid is not None and detections.grid.lies_on(SNIPPET_RATE) else 0.0
+
+
 def _videos(
     detections: Detections, annotations: Annotations, chosen: Annotations
 ) -> tuple[IntArray, Coverage]:
@@ -318,7 +352,7 @@ def _videos(
             "no detection lies in an annotated video" + ("" if chosen is annotations else " of this subset"),
             found=f"{len(detections.names)} other names, {example!r} among them",
             expected=f"{len(place)} names like {next(iter(place))!r}",
-            hint=did_you_mean(example, place),
+            hint=name_hint(detections.names, list(place)),
         )
     outside = int(sum(count[i] for i, name in enumerate(detections.names) if index[i] >= len(place)))
     return index, Coverage(len(place), len(place) - len(missing), missing, tuple(unknown), outside)
@@ -337,18 +371,3 @@ def _truth(annotations: Annotations, protocol: Protocol) -> tuple[Segments, tupl
         label.reshape(-1).astype(np.int64),
     )
     return segments, tuple(annotations.classes[i] for i in present)
-
-
-def _labels(detections: Detections, annotations: Annotations, classes: tuple[str, ...]) -> IntArray:
-    """For every class of the detections its index among the evaluated ones, -1 if it has no instances."""
-    place = {name: i for i, name in enumerate(classes)}
-    used = np.bincount(detections.label, minlength=len(detections.classes))
-    for name, n in zip(detections.classes, used, strict=True):
-        if n and name not in annotations.classes:
-            raise InputError(
-                "a detected class is not annotated",
-                found=f"{name!r} ({n} detections)",
-                expected="one of " + ", ".join(annotations.classes[:30]),
-                hint=did_you_mean(name, annotations.classes),
-            )
-    return np.array([place.get(name, -1) for name in detections.classes] or [-1], np.int64)

@@ -19,6 +19,8 @@ FloatArray = NDArray[np.float64]
 
 # snippets of 16 frames at 25 frames per second, the grid of the field's I3D features
 SNIPPET_RATE = 25 / 16
+# of a snippet: what rounding to seconds moves a time that lay on the grid, with much room
+SNAP = 1e-6
 TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # what numpy.arange(0.1, 1.0, 0.1) holds: 0.30000000000000004 and 0.7000000000000001 among them, so that an
 # overlap of exactly 3/10 or 7/10 does not match
@@ -46,7 +48,8 @@ class Protocol:
         ignore: detections that touch an ambiguous interval are removed first (whole snippets, in any class).
         nan_matches: published quirk: a detection and an instance of zero length match wherever they are.
         missing_class_zeroes: published quirk: if a class has no detection, the mean over classes is 0.
-        snap: detected times this close to a whole snippet are put on it. Methods that work in whole snippets
+        snap: detected times this close to a whole snippet are put on it; detections that carry this grid (see
+            `weaktal.core.Detections`) are put on it always. Methods that work in whole snippets
             store seconds, and 7 / rate * rate need not be 7; on the snippet grid overlaps of exactly 1/2 are
             so common that this moves mAP (docs/protocols.md).
         tiou: default thresholds of temporal intersection over union.

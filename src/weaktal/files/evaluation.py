@@ -13,13 +13,13 @@ import numpy as np
 from weaktal.core import Annotations, Detections, InputError, did_you_mean
 from weaktal.evaluate.detection import Coverage, DetectionResult, evaluate, file_sha256
 from weaktal.evaluate.intervals import RESAMPLES, Intervals, differences, intervals
-from weaktal.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from weaktal.evaluate.notes import aligned
+from weaktal.evaluate.protocols import PROTOCOLS, SNAP, Protocol, get_protocol
 
 if TYPE_CHECKING:
     from weaktal.dataset import Dataset
 
 PathLike = str | os.PathLike[str]
-SNAP = 1e-6  # of a snippet: what rounding in seconds moves a time that lay on the grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,9 @@ def evaluate_detections(
     snap: bool = False,
     resamples: int | None = None,
     against: Detections | PathLike | None = None,
+    prefix: str = "",
+    suffix: str = "",
+    strict: bool = False,
 ) -> Evaluation:
     """Mean average precision of detections; give either `data` or `ground_truth`.
 
@@ -126,9 +129,13 @@ def evaluate_detections(
             of the data set, else "activitynet".
         ignore: a file of ambiguous intervals; detections that touch one are removed.
         tiou: thresholds in (0, 1]; default the protocol's.
-        snap: put detected times within a millionth of a whole snippet on the grid of integer protocols.
+        snap: put detected times within a millionth of a whole snippet on the grid of integer protocols;
+            files of ours say themselves that their times lie on it.
         resamples: also give intervals of every mAP, by so many resamples of the videos.
         against: other detections in the same videos, for intervals of the difference.
+        prefix, suffix: what names of videos have around them in the detections and not in the annotations, or
+            the other way round ("v_").
+        strict: a detected class that is not annotated is an error, not a note.
 
     Raises:
         InputError: unreadable files, nothing to evaluate against, an unknown class, subset or protocol.
@@ -142,16 +149,21 @@ def evaluate_detections(
     if not isinstance(detections, Detections):
         detections_file = Path(detections)
         detections = loaded(detections_file)
+    detections = aligned(detections, annotations, prefix=prefix, suffix=suffix)
     wanted: list[Protocol | str] = list(PROTOCOLS) if protocol == "all" else [protocol or truth.protocol]
     digest = None if source is None else file_sha256(source)
     options: dict[str, Any] = {"tiou": tiou, "ignore": None if ignore is None else True, "subset": named}
     results, spread, moved = [], [], []
     try:
-        other = None if against is None else loaded(against)
+        other = None
+        if against is not None:
+            other = aligned(loaded(against), annotations, prefix=prefix, suffix=suffix)
         for one in wanted:
             found = get_protocol(one) if isinstance(one, str) else one
             applied = replace(found, snap=SNAP) if snap else found
-            results.append(evaluate(detections, annotations, applied, annotation_sha256=digest, **options))
+            results.append(
+                evaluate(detections, annotations, applied, annotation_sha256=digest, strict=strict, **options)
+            )
             n = resamples or RESAMPLES
             if resamples is not None:
                 spread.append(intervals(detections, annotations, applied, resamples=n, **options))
@@ -168,7 +180,7 @@ def evaluate_detections(
         ) from None
     return Evaluation(
         tuple(results),
-        tuple(_notes(results[0].coverage, annotations)),
+        (*_notes(results[0].coverage, annotations), *results[0].notes),
         tuple(spread),
         tuple(moved),
         detections_file,

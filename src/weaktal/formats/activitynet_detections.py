@@ -1,4 +1,8 @@
-"""Detections as ActivityNet JSON: ``{"results": {NAME: [{"segment": [s, e], "label", "score"}, ...]}}``."""
+"""Detections as ActivityNet JSON: ``{"results": {NAME: [{"segment": [s, e], "label", "score"}, ...]}}``.
+
+Ours have two keys more: ``classes``, the class list, and ``grid``, the snippets (``rate`` per second,
+``offset`` in seconds) on which the times lay before they became seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from weaktal.core import Detections, InputError, write_text
+from weaktal.core import Detections, Grid, InputError, write_text
 from weaktal.core.reading import no_collection
 from weaktal.formats.reading import PathLike, check_name, class_place, kind, number, read_mapping
 
@@ -81,7 +85,21 @@ def parse(document: dict[str, Any], path: PathLike, classes: Sequence[str] | Non
         span[:, 1],
         np.array([place[n] for n in names]),
         score,
+        grid=_grid(document.get("grid"), path),
     )
+
+
+def _grid(value: object, path: PathLike) -> Grid | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or "rate" not in value:
+        raise InputError(
+            "no grid", file=path, field="grid", found=kind(value), expected='{"rate": ..., "offset": ...}'
+        )
+    rate, offset = (number(value.get(key, 0.0), file=path, field=f"grid.{key}") for key in ("rate", "offset"))
+    if not 1e-6 < rate < 1e6 or abs(offset) > 1e6:
+        raise InputError("no grid", file=path, field="grid", found=kind([rate, offset]))
+    return Grid(rate, offset)
 
 
 def _classes(listed: object, found: set[str], path: PathLike) -> list[str]:
@@ -138,4 +156,6 @@ def write(detections: Detections, path: PathLike) -> None:
         f"{json.dumps(name)}: {json.dumps(rows[edge[v] : edge[v + 1]])}" for v, name in enumerate(it.names)
     ]
     head = f'{{"version": "weaktal 1", "external_data": {{}}, "classes": {json.dumps(list(names))},\n'
+    if it.grid is not None:
+        head += f'"grid": {json.dumps({"rate": it.grid.rate, "offset": it.grid.offset})},\n'
     write_text(path, head + '"results": {\n' + ",\n".join(lines) + "\n}}\n")
