@@ -25,6 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "hr_pro_snippets": {"heads": 2, "feedforward": 8, "steps": 8, "batch_size": 4, "lr": 1e-3},
     "issf": {"epochs": 7, "batch_size": 3, "momentum_start": 4, "memory_slots": 2},
     "lac": {"hidden": 8, "steps": 12, "batch_size": 4, "search_every": 3, "lr": 1e-3},
+    "p_mil": {"epochs": 6, "batch_size": 3, "ramp_up": 3, "lr": 1e-3},
     "sal": {"hidden": 8, "segments": 20, "epochs": 3, "batch_size": 3, "lr": 1e-3},
     "stcl_net": {
         "attention_dim": 8,

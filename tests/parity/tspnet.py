@@ -62,7 +62,7 @@ def check_forward(data: Golden, path: Path) -> None:
         out = method(parts)
         close(out.classes, data[f"{case}/cas"][0].T)
         close(out.attention, data[f"{case}/attn"][0, 0])
-        close(out.center, data[f"{case}/center"][0, 0])
+        close(out.quality, data[f"{case}/center"][0, 0])
         close(method.prop_backbone.prop_fusion(contrast(parts)), data[f"{case}/fused"][0].T)
 
 
@@ -73,7 +73,7 @@ def check_losses(data: Golden, path: Path) -> None:
     out = method(parts)
     close(out.classes, data["cas"][0].T)
     close(out.attention, data["attn"][0, 0])
-    close(out.center, data["center"][0, 0])
+    close(out.quality, data["center"][0, 0])
     batch = TSPNetBatch(
         parts.new_empty(1, 0, x.shape[1]),
         torch.zeros(1, dtype=torch.int64),

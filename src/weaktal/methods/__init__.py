@@ -19,6 +19,7 @@ METHODS: dict[str, str] = {
     "hr_pro_snippets": "weaktal.methods.hr_pro:HRProSnippets",
     "issf": "weaktal.methods.issf:ISSF",
     "lac": "weaktal.methods.lac:LAC",
+    "p_mil": "weaktal.methods.p_mil:PMIL",
     "sal": "weaktal.methods.sal:SAL",
     "stcl_net": "weaktal.methods.stcl_net:STCLNet",
     "tspnet": "weaktal.methods.tspnet:TSPNet",

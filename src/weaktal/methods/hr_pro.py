@@ -28,7 +28,9 @@ from weaktal.methods.proposals import (
     Proposals,
     SegmentFeatures,
     batch_proposals,
+    head,
     packed_features,
+    per_row,
     rows_of,
     training_proposals,
 )
@@ -620,11 +622,6 @@ class Refinement(NamedTuple):
     end: Tensor
 
 
-def head(dim: int, outputs: int) -> nn.Sequential:
-    """Two convolutions of width 1."""
-    return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
-
-
 class BoundaryNetwork(nn.Module):
     """Completeness from all of a segment, the move of each border from the context on its side."""
 
@@ -639,9 +636,9 @@ class BoundaryNetwork(nn.Module):
         left, _, right = parts.unbind(1)
         fused = self.prop_fusion(contrast(parts))
         return Refinement(
-            self.prop_completeness(fused[..., None])[..., 0].sigmoid(),
-            self.start_reg_conv(left[..., None])[:, 0, 0],
-            self.end_reg_conv(right[..., None])[:, 0, 0],
+            per_row(self.prop_completeness, fused).sigmoid(),
+            per_row(self.start_reg_conv, left)[:, 0],
+            per_row(self.end_reg_conv, right)[:, 0],
         )
 
 

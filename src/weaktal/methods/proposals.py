@@ -1,21 +1,22 @@
-"""What proposal-level methods share: the segments of a base locator, and what the features show in them."""
+"""What proposal-level methods share: the segments of a base locator, what they show, a network on top."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import Batch, ProposalBatch
-from weaktal.nn.roi_align import segment_parts
+from weaktal.nn.roi_align import contrast, segment_parts
 
 IntArray = NDArray[np.int64]
 
@@ -188,3 +189,46 @@ def packed_features(batch: Batch) -> tuple[Tensor, Tensor]:
     width = batch.features.shape[1]
     first = torch.arange(len(batch), device=batch.features.device) * width
     return batch.features.flatten(0, 1), first
+
+
+class ProposalOutput(NamedTuple):
+    """Of N segments: class logits (N, C + 1) with background last, attention (N,) and quality (N,) logits.
+
+    The quality is TSPNet's centre score and P-MIL's completeness.
+    """
+
+    classes: Tensor
+    attention: Tensor
+    quality: Tensor
+
+
+class ProposalNetwork(nn.Module):
+    """Fusion of what a segment shows, then three small heads; P-MIL has two, TSPNet one."""
+
+    def __init__(self, dim: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.prop_fusion = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Dropout(dropout))
+        self.prop_classifier = head(dim, classes + 1)
+        self.prop_attention = head(dim, 1)
+        self.prop_completeness = head(dim, 1)
+
+    def forward(self, parts: Tensor) -> ProposalOutput:
+        """`parts` (N, 3, D) of segments, see `segment_parts`."""
+        fused = self.prop_fusion(contrast(parts))
+        return ProposalOutput(
+            per_row(self.prop_classifier, fused),
+            per_row(self.prop_attention, fused)[:, 0],
+            per_row(self.prop_completeness, fused)[:, 0],
+        )
+
+
+def head(dim: int, outputs: int) -> nn.Sequential:
+    """Two convolutions of width 1, as the official weights name them."""
+    return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
+
+
+def per_row(head: nn.Sequential, x: Tensor) -> Tensor:
+    """A `head` as linear maps of rows (N, D): the same, and no rows are no error."""
+    weight_in, bias_in, weight_out, bias_out = head.parameters()
+    hidden = F.linear(x, weight_in[..., 0], bias_in).relu()
+    return F.linear(hidden, weight_out[..., 0], bias_out)

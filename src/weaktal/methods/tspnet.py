@@ -13,15 +13,16 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from weaktal.core import Detections
 from weaktal.localize.boundary_adaptation import adapt_boundaries
 from weaktal.localize.nms import soft_nms
 from weaktal.methods.proposals import (
+    ProposalNetwork,
+    ProposalOutput,
     Proposals,
     SegmentFeatures,
     batch_proposals,
@@ -32,7 +33,6 @@ from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, Trainin
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import mean_per_video
-from weaktal.nn.roi_align import contrast
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -86,48 +86,6 @@ class TSPNetConfig(MethodConfig):
     drop_empty: bool = False
 
 
-# ----------------------------------------------------------------------------------------------- network
-
-
-class Output(NamedTuple):
-    """Of N segments: class logits (N, C + 1) with background last, attention (N,) and centre (N,) logits."""
-
-    classes: Tensor
-    attention: Tensor
-    center: Tensor
-
-
-class ProposalNetwork(nn.Module):
-    """Fusion of a segment's vector, then three small heads."""
-
-    def __init__(self, dim: int, classes: int, dropout: float) -> None:
-        super().__init__()
-
-        def head(outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv1d(dim, dim // 2, 1), nn.ReLU(), nn.Conv1d(dim // 2, outputs, 1))
-
-        self.prop_fusion = nn.Sequential(nn.Linear(3 * dim, dim), nn.ReLU(), nn.Dropout(dropout))
-        self.prop_classifier = head(classes + 1)
-        self.prop_attention = head(1)
-        self.prop_completeness = head(1)
-
-    def forward(self, parts: Tensor) -> Output:
-        """`parts` (N, 3, D) of segments, see `segment_parts`."""
-        fused = self.prop_fusion(contrast(parts))
-        return Output(
-            _per_row(self.prop_classifier, fused),
-            _per_row(self.prop_attention, fused)[:, 0],
-            _per_row(self.prop_completeness, fused)[:, 0],
-        )
-
-
-def _per_row(head: nn.Sequential, x: Tensor) -> Tensor:
-    """Convolutions of width 1 as linear maps of rows (N, D): the same, and no rows are no error."""
-    weight_in, bias_in, weight_out, bias_out = head.parameters()
-    hidden = F.linear(x, weight_in[..., 0], bias_in).relu()
-    return F.linear(hidden, weight_out[..., 0], bias_out)
-
-
 # ------------------------------------------------------------------------------------------------ losses
 
 
@@ -148,16 +106,16 @@ class TSPNetBatch(Batch):
     center_label: Tensor
 
 
-def point_loss(output: Output, point_label: Tensor) -> Tensor:
+def point_loss(output: ProposalOutput, point_label: Tensor) -> Tensor:
     """Cross-entropy of attended class logits, (N,); a segment without a click is background."""
     background = (point_label.sum(1, keepdim=True) == 0).to(point_label.dtype)
     attended = output.classes * output.attention.sigmoid()[:, None]
     return -(torch.cat([point_label, background], 1) * attended.log_softmax(1)).sum(1)
 
 
-def center_loss(output: Output, center_label: Tensor) -> Tensor:
+def center_loss(output: ProposalOutput, center_label: Tensor) -> Tensor:
     """Squared error of the centre score, (N,)."""
-    return (output.center.sigmoid() - center_label) ** 2
+    return (output.quality.sigmoid() - center_label) ** 2
 
 
 # ------------------------------------------------------------------------- labels, and votes between steps
@@ -298,7 +256,7 @@ class TSPNet(Method):
         self._prepared: _Prepared | None = None
         self._labels: Labels | None = None
 
-    def forward(self, parts: Tensor) -> Output:
+    def forward(self, parts: Tensor) -> ProposalOutput:
         return self.prop_backbone(parts)  # type: ignore[no-any-return]
 
     # training
@@ -341,7 +299,7 @@ class TSPNet(Method):
         self.eval()
         prepared = self.prepared(data)
         rows = torch.split(torch.arange(len(prepared.proposals)), _AT_ONCE)
-        center = torch.cat([self.forward(prepared.parts(r.numpy())).center.sigmoid() for r in rows])
+        center = torch.cat([self.forward(prepared.parts(r.numpy())).quality.sigmoid() for r in rows])
         self.train()
         self.move_points(data, center.float().cpu().numpy())
 

@@ -80,7 +80,8 @@ def train_run(
         data: a data set, or its description; None for the one of a run to repeat.
         out: the run directory.
         recipe: name of a recipe of the package, or a YAML file.
-        settings: single hyper-parameters; "base.KEY" is one of the base locator that is trained first.
+        settings: single hyper-parameters; "base.KEY" is one of the base locator that is trained first, and
+            "base" its name, where it is not the method's own choice.
         seed: of every random choice (0).
         subset: role or name of what is trained on ("train").
         proposals: file of a base locator's segments, for proposal-level methods, in place of training one.
@@ -107,6 +108,7 @@ def train_run(
     """
     own = dict(settings or {})
     base_settings = {k.removeprefix("base."): own.pop(k) for k in list(own) if k.startswith("base.")}
+    other_base = own.pop("base", None)
     chosen: dict[str, Any] = {}
     if isinstance(method, RunConfig):
         if recipe is not None:
@@ -145,12 +147,13 @@ def train_run(
     fabric.launch()
     scratch = out / "features"
     if kind.base is not None and proposals is None:
-        base_recipe = recipe_of(kind.base, recipe)
+        base = str(other_base or kind.base)
+        base_recipe = recipe_of(base, recipe)
         proposals = base_proposals(
             dataset,
             out / "base",
-            kind.base,
-            resolve_config(kind.base, base_recipe, base_settings),
+            base,
+            resolve_config(base, base_recipe, base_settings),
             recipe=base_recipe,
             subset=subset,
             seed=seed,
@@ -160,10 +163,10 @@ def train_run(
             progress=progress,
             fabric=fabric,
         )
-    elif base_settings:
+    elif base_settings or other_base:
         raise InputError(
             "no base locator is trained here",
-            found="base." + ", base.".join(base_settings),
+            found=", ".join([*(["base"] if other_base else []), *(f"base.{k}" for k in base_settings)]),
             expected="no base.*",
         )
     segments = load_proposals(proposals, dataset)
