@@ -300,6 +300,7 @@ class Document:
         self._redo: dict[str, deque[Entry]] = {}
         self._by_video: dict[str, dict[str, None]] = {}
         self._by_class: dict[str, dict[str, None]] = {}
+        self._by_kind: dict[str, dict[str, None]] = {}
         for key, record in self.state.items():
             self._index(key, record)
 
@@ -307,10 +308,9 @@ class Document:
 
     def of(self, kind: str) -> Iterator[tuple[str, Record]]:
         """Ids (or names) and records of a kind, in order of their making."""
-        prefix = kind + "/"
-        for key, record in self.state.items():
-            if key.startswith(prefix):
-                yield key[len(prefix) :], record
+        place = len(kind) + 1
+        for key in list(self._by_kind.get(kind, ())):
+            yield key[place:], self.state[key]
 
     def keys_of_video(self, name: str) -> list[str]:
         """Keys of everything that belongs to a video, itself included."""
@@ -491,6 +491,7 @@ class Document:
 
     def _index(self, key: str, record: Record) -> None:
         video, class_id = video_of(key, record), _class_of(key, record)
+        self._by_kind.setdefault(key.partition("/")[0], {})[key] = None
         if video is not None:
             self._by_video.setdefault(video, {})[key] = None
         if class_id is not None:
@@ -498,6 +499,8 @@ class Document:
 
     def _unindex(self, key: str, record: Record) -> None:
         video, class_id = video_of(key, record), _class_of(key, record)
+        if key not in self.state:
+            self._by_kind[key.partition("/")[0]].pop(key, None)
         if video is not None:
             self._by_video[video].pop(key, None)
         if class_id is not None:

@@ -7,11 +7,12 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,10 +22,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from weaktal.app.document import Change, Edit, delete_class, merge_classes, split_key
+from weaktal.app.findings import Findings, Shelf, activation, detection_id, review
+from weaktal.app.jobs import SHORT, Choice, Jobs, allowed, choices
+from weaktal.app.loop import learning_curve, next_moments
 from weaktal.app.media import Library, Media, Proxies, Thumbnails
 from weaktal.app.project import Outcome, Project
 from weaktal.app.views import Views
 from weaktal.core import InputError
+from weaktal.features.layouts import safetensors_about
 
 STATIC = Path(__file__).parent / "static"
 AUTHOR = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -81,6 +86,10 @@ class Room:
         self.thumbnails = Thumbnails()
         self.views = Views(project, self.library, self.proxies)
         self.cache = cache
+        self.shelf = Shelf()
+        self.jobs = Jobs(project, self._worked)
+        self._choices: list[Choice] | None = None
+        self._ready: set[str] = set()
         self._stop = project.listen(self._heard)
 
     def begin(self) -> None:
@@ -92,6 +101,7 @@ class Room:
 
     def close(self) -> None:
         self._stop()
+        self.jobs.close()
         self.proxies.close()
         self.library.close()
         self.thumbnails.close()
@@ -123,6 +133,19 @@ class Room:
         rows = [row for name in names if (row := self.views.row(name)) is not None]
         if rows:
             self.hub.tell("rows", {"rows": rows})
+
+    def _worked(self, runs: list[dict[str, Any]]) -> None:
+        steps = {
+            f"{r['name']}/{s['name']}/{s.get('done')}"
+            for r in runs
+            for s in r["steps"]
+            if s["name"] == "extract"
+        }
+        if steps != self._ready:  # there may be new features
+            self._ready = steps
+            before = self.views.features
+            self.rows(before ^ self.views.find_features())
+        self.hub.tell("jobs", {"runs": runs})
 
     def _proxied(self, name: str, state: Mapping[str, Any]) -> None:
         self.hub.tell("proxy", {"video": name, **state})
@@ -348,6 +371,142 @@ class Room:
 
         return await answer(work)
 
+    # ---- training
+
+    async def get_training(self, request: Request) -> Response:
+        """What can be trained, with what there is."""
+
+        def work() -> dict[str, Any]:
+            if self._choices is None:
+                self._choices = choices()
+            with self.project.lock:
+                names = [name for name, _ in self.project.document.of("video")]
+                possible = allowed(self.project.document)
+            missing = [n for n in names if n not in self.views.features]
+            return {
+                "choices": [vars(c) for c in self._choices],
+                "allowed": possible,
+                "missing": len(missing),
+                "features": len(names) - len(missing),
+                "extractor": self._extractor(),
+                "runs": self.jobs.views(),
+            }
+
+        return await answer(work)
+
+    def _extractor(self) -> dict[str, Any] | None:
+        """What made the features that are there; what makes them where there are none; None if unknown."""
+        folder = self.views.features_folder()
+        for path in sorted(folder.glob("[!.]*.safetensors")) if folder.is_dir() else ():
+            made = safetensors_about(path).get("extractor")
+            return {"backbone": made["name"], "options": made["options"], "given": True} if made else None
+        if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+            return None
+        return {"backbone": "motion", "options": SHORT, "given": False}
+
+    async def get_runs(self, request: Request) -> Response:
+        return await answer(lambda: {"runs": self.jobs.views()})
+
+    async def post_train(self, request: Request) -> Response:
+        body = await json_of(request)
+
+        def work() -> dict[str, Any]:
+            known = {c.name: c for c in self._choices or choices()}
+            method, seed, backbone = body.get("method"), body.get("seed", 0), body.get("backbone")
+            if not isinstance(method, str) or method not in known:
+                raise InputError(
+                    "no such method", found=repr(method)[:100], expected="one of " + ", ".join(known)
+                )
+            if not isinstance(seed, int) or not 0 <= seed < 2**31:
+                raise InputError("a seed is a whole number from 0", found=repr(seed)[:100])
+            with self.project.lock:
+                names = [name for name, _ in self.project.document.of("video")]
+            missing = [n for n in self.views.find_features() ^ set(names) if n in names]
+            extractor = self._extractor()
+            if extractor and not extractor["given"] and isinstance(backbone, dict):
+                extractor = {"backbone": str(backbone["backbone"]), "options": dict(backbone["options"])}
+            plain = None if extractor is None else {k: extractor[k] for k in ("backbone", "options")}
+            if missing and plain is None and len(missing) == len(names):
+                raise InputError(
+                    "there are features here that the page cannot make more of", hint="weaktal extract"
+                )
+            name = self.jobs.start(
+                known[method],
+                seed=seed,
+                missing=missing,
+                features=self.views.features_folder(),
+                extractor=plain,
+            )
+            return {"run": name}
+
+        return await answer(work)
+
+    async def post_stop(self, request: Request) -> Response:
+        return await answer(lambda: self.jobs.stop(request.path_params["run"]))
+
+    async def post_resume(self, request: Request) -> Response:
+        return await answer(lambda: self.jobs.resume(request.path_params["run"]))
+
+    async def get_log(self, request: Request) -> Response:
+        return await answer(lambda: {"text": self.jobs.tail(request.path_params["run"])})
+
+    # ---- what runs have found
+
+    def _findings(self, names: str) -> dict[str, Findings]:
+        """Of the runs that a request names, those that have found something."""
+        asked = [n for n in names.split(",") if n]
+        with self.project.lock:
+            document = self.project.document
+            return {name: self.shelf.get(self.jobs.path(name), document) for name in asked}
+
+    async def get_review(self, request: Request) -> Response:
+        def work() -> dict[str, Any]:
+            found = self._findings(request.query_params.get("runs", ""))
+            with self.project.lock:
+                return review(self.project.document, found)
+
+        return await answer(work)
+
+    async def get_found(self, request: Request) -> Response:
+        """Detections and activation of runs in one video."""
+        name = request.path_params["name"]
+
+        def work() -> dict[str, Any]:
+            out = []
+            for run, found in self._findings(request.query_params.get("runs", "")).items():
+                rows = np.flatnonzero(found.detections.video == _place(found.detections.names, name))
+                d = found.detections[rows]
+                detections = [
+                    {
+                        "run": run, "class": d.classes[c], "start": s, "end": e, "score": round(p, 4),
+                        "status": "", "id": detection_id(name, d.classes[c], s, e),
+                    }
+                    for c, s, e, p in zip(
+                        d.label.tolist(), d.start.tolist(), d.end.tolist(), found.certainty[rows].tolist(),
+                        strict=True,
+                    )
+                ]  # fmt: skip
+                out.append({"run": run, "detections": detections, "activation": activation(found, name)})
+            return {"runs": out}
+
+        return await answer(work)
+
+    async def get_next(self, request: Request) -> Response:
+        """What should be labelled next, and how good labels have made the runs."""
+
+        def work() -> dict[str, Any]:
+            names = [n for n in self.jobs.names() if (self.jobs.folder / n / "detections.json").exists()]
+            asked = [
+                n for n in request.query_params.get("runs", ",".join(names[-3:])).split(",") if n in names
+            ]
+            found = self._findings(",".join(asked))
+            with self.project.lock:
+                moments = next_moments(self.project, found, self.views.features)
+                curve = learning_curve(self.project, self.jobs, self.shelf)
+            return {"runs": names, "used": asked, "moments": moments, "curve": curve}
+
+        return await answer(work)
+
     # ---- annotations in and out
 
     async def post_annotations(self, request: Request) -> Response:
@@ -403,6 +562,15 @@ class Room:
             Route("/api/remove", self.post_remove, methods=["POST"]),
             Route("/api/classes/merge", self.post_merge, methods=["POST"]),
             Route("/api/classes/delete", self.post_delete_class, methods=["POST"]),
+            Route("/api/training", self.get_training),
+            Route("/api/runs", self.get_runs),
+            Route("/api/train", self.post_train, methods=["POST"]),
+            Route("/api/runs/{run}/stop", self.post_stop, methods=["POST"]),
+            Route("/api/runs/{run}/resume", self.post_resume, methods=["POST"]),
+            Route("/api/runs/{run}/log", self.get_log),
+            Route("/api/review", self.get_review),
+            Route("/api/next", self.get_next),
+            Route("/api/found/{name:path}", self.get_found),
             Route("/api/notices/read", self.post_read, methods=["POST"]),
             Route("/api/formats", self.get_formats),
             Route("/api/export", self.get_export),
@@ -415,6 +583,10 @@ class Room:
             Route("/media/{name:path}", self.media),
             Route(video, self.get_video),
         ]
+
+
+def _place(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else -1
 
 
 def _author(value: object) -> str:

@@ -22,6 +22,7 @@ export class AnnotatePage extends HTMLElement {
     this.player = new Player();
     this.timeline = new Timeline();
     this.name = "";
+    this.run = sessionStorage.getItem("weaktal-run") ?? "";
     /** @type {string | null} */
     this.selected = null;
     /** @type {Mark[]} */
@@ -68,6 +69,7 @@ export class AnnotatePage extends HTMLElement {
     this.showClasses();
     this.showList();
     this.showTransport();
+    void this.loadRuns().then(() => (this.name ? this.showRun() : undefined)).catch(() => undefined);
   }
 
   disconnectedCallback() {
@@ -87,6 +89,11 @@ export class AnnotatePage extends HTMLElement {
     this.frameNo = h("output", { class: "frame-no", "aria-label": "Picture" });
     this.transport = h("div", { class: "transport", role: "toolbar", "aria-label": "Player" });
     this.heading = h("h1", {}, "");
+    this.runSelect = h("select", { "aria-label": "Activation and detections of a run", class: "run-select", hidden: true, on: { change: () => {
+      this.run = this.runSelect?.value ?? "";
+      sessionStorage.setItem("weaktal-run", this.run);
+      void this.showRun();
+    } } });
     this.classList_ = h("ul", { class: "class-list" });
     this.nothing = h("button", { type: "button", class: "nothing", "aria-pressed": "false",
       on: { click: () => this.toggleNothing() } }, h("kbd", {}, "0"), "Nothing occurs in this video");
@@ -115,19 +122,21 @@ export class AnnotatePage extends HTMLElement {
 
   // ---- which video
 
-  /** @param {string} name */
-  show(name) {
+  /** @param {string} name @param {string} time where to begin, seconds */
+  show(name, time) {
     if (!name) {
       const first = [...this.store.rows.values()].find((r) => r.state !== "done") ?? [...this.store.rows.values()][0];
       if (first) this.context.go("annotate", first.name);
       else this.empty("No videos yet. Add some in the library.");
       return;
     }
-    if (name !== this.name) void this.open(name);
+    const start = Number(time) || 0;
+    if (name !== this.name) void this.open(name, start);
+    else if (start) this.player.seek(start);
   }
 
-  /** @param {string} name */
-  async open(name) {
+  /** @param {string} name @param {number} start seconds */
+  async open(name, start) {
     this.name = name;
     this.selected = null;
     this.held = null;
@@ -144,6 +153,7 @@ export class AnnotatePage extends HTMLElement {
       else if (media.playable || media.proxy.state === "ready")
         void this.player.load(name, media.stamp + media.proxy.state, row?.duration ?? null).then(() => {
           if (this.player.duration > 0) this.timeline.setDuration(this.player.duration);
+          if (start) this.player.seek(start);
           this.timeline.paint();
         });
       else {
@@ -154,6 +164,7 @@ export class AnnotatePage extends HTMLElement {
         toast(row.trouble, { kind: "warn", stay: true, action: "It is right", call: () => void this.accept(name) });
       if (this.note) this.note.value = row?.note ?? "";
       this.refresh();
+      void this.showRun();
       this.showList();
       const at = this.list.findIndex((r) => r.name === name);
       if (at >= 0) this.videos?.reveal(at);
@@ -214,6 +225,35 @@ export class AnnotatePage extends HTMLElement {
       making: "The browser cannot play this video as it is. A copy that it can play is being made, with the same pictures at the same times." };
     const bar = h("progress", { max: 1, value: state.share ?? 0, "aria-label": "Copy that is being made" });
     fill(this.overlay, icon("film"), h("p", {}, texts[state.state]), state.state === "making" ? bar : null);
+  }
+
+  // ---- what a run thinks
+
+  async loadRuns() {
+    const { runs } = await ask("/api/runs");
+    const names = runs.filter((/** @type {any} */ r) => r.detections).map((/** @type {any} */ r) => r.name);
+    if (!this.runSelect) return;
+    this.runSelect.hidden = !names.length;
+    fill(this.runSelect, h("option", { value: "" }, "No run"), names.map((/** @type {string} */ n) => h("option", { value: n }, n)));
+    this.runSelect.value = names.includes(this.run) ? this.run : "";
+    this.run = this.runSelect.value;
+  }
+
+  async showRun() {
+    const { name, run } = this;
+    if (!run) {
+      this.timeline.setRuns([], [], []);
+      return;
+    }
+    try {
+      const found = await ask(`/api/found/${encodeURIComponent(name)}?runs=${encodeURIComponent(run)}`);
+      if (this.name !== name || this.run !== run) return;
+      const [each] = found.runs;
+      each.detections.sort((/** @type {any} */ a, /** @type {any} */ b) => a.start - b.start);
+      this.timeline.setRuns(each.detections, [run], each.activation ? [{ run, ...each.activation }] : []);
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error), { kind: "error" });
+    }
   }
 
   // ---- lists
@@ -548,6 +588,7 @@ export class AnnotatePage extends HTMLElement {
       rates,
       button("loop", "Loop over the selected segment", () => this.loop(), { bare: true, keys: "O", pressed: Boolean(player.loop) }),
       this.clock ?? null, this.frameNo ?? null, h("span", { class: "spacer" }),
+      this.runSelect ?? null,
       button("minus", "Zoom out", () => this.timeline.zoom(1.6), { bare: true, keys: "-" }),
       button("plus", "Zoom in", () => this.timeline.zoom(1 / 1.6), { bare: true, keys: "=" }),
       button("fit", "Whole video", () => this.timeline.setView(0, this.timeline.duration), { bare: true, keys: "\\" }));

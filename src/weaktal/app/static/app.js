@@ -5,10 +5,13 @@ import { button, fill, h, icon, toast } from "./lib.js";
 import { Store } from "./store.js";
 import { LibraryPage } from "./library.js";
 import { AnnotatePage } from "./annotate.js";
+import { NextPage } from "./next.js";
+import { ReviewPage } from "./review.js";
+import { TrainPage } from "./train.js";
 
 /** @import { IconName } from "./lib.js" */
 /**
- * @typedef {HTMLElement & { show?: (rest: string) => void }} Page
+ * @typedef {HTMLElement & { show?: (rest: string, more: string) => void }} Page
  * @typedef {{ store: Store, keys: Keys, go: (page: string, rest?: string) => void }} Context
  */
 
@@ -16,6 +19,9 @@ import { AnnotatePage } from "./annotate.js";
 const PAGES = [
   ["library", "Library", "library", LibraryPage],
   ["annotate", "Annotate", "annotate", AnnotatePage],
+  ["train", "Train", "train", TrainPage],
+  ["review", "Review", "review", ReviewPage],
+  ["next", "Next", "next", NextPage],
 ];
 
 class App extends HTMLElement {
@@ -78,7 +84,7 @@ class App extends HTMLElement {
   }
 
   route() {
-    const [, name = "library", rest = ""] = location.hash.split("/");
+    const [, name = "library", rest = "", more = ""] = location.hash.split("/");
     const found = PAGES.find(([key]) => key === name) ?? PAGES[0];
     if (!found || !this.main || !this.nav) return;
     if (this.current !== found[0] || !this.page) {
@@ -88,7 +94,7 @@ class App extends HTMLElement {
       fill(this.main, this.page);
       this.main.scrollTop = 0;
     }
-    this.page.show?.(decodeURIComponent(rest));
+    this.page.show?.(decodeURIComponent(rest), more);
     fill(this.nav, PAGES.map(([key, text, image]) =>
       h("a", { href: `#/${key}`, "aria-current": key === found[0] ? "page" : null }, icon(image), h("span", {}, text))));
   }

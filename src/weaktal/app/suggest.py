@@ -1,0 +1,244 @@
+"""What should be labelled next: the videos and moments where a click helps most, and why.
+
+A moment is a peak of a run's activation in a video that is not done. What speaks for it:
+
+- *uncertain*: the runs can hardly tell whether it is there, or which of two classes it is;
+- *disagreeing*: runs (other methods, or other starts of one) differ about it;
+- *rare*: its class has few labels so far;
+- *new*: its features are far from everything that is labelled.
+
+The weighted sum is its value, and the part that adds most is the reason that is shown. Of a video at most
+`PER_VIDEO` moments are named, so that a person sees many videos. Before there is a run, videos are taken that
+are farthest from those that are labelled, and from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weaktal.core import SnippetScores, TimeAxis
+
+FloatArray = NDArray[np.float64]
+Features = Callable[[str], "tuple[NDArray[np.float32], TimeAxis] | None"]
+
+WEIGHTS = {"uncertain": 0.35, "disagreeing": 0.25, "rare": 0.2, "new": 0.2}
+PER_VIDEO = 3
+APART = 1.0  # seconds between two moments, and from a label
+LEAST = 0.15  # activation of a peak, of the strongest in the run
+
+
+@dataclass(frozen=True)
+class Label:
+    """Something that a person said of a video: a class from `start` to `end` (equal for a click), seconds."""
+
+    start: float
+    end: float
+    label: int
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A suggestion.
+
+    Attributes:
+        video, time: where; time is None where the whole video is meant.
+        label: the class that is likely there, or None.
+        value: how much a click there is worth, 0 to 1.
+        reasons: the parts of it, each from 0 to 1.
+    """
+
+    video: str
+    time: float | None
+    label: int | None
+    value: float
+    reasons: Mapping[str, float]
+
+    @property
+    def reason(self) -> str:
+        """The part that adds most."""
+        return max(self.reasons, key=lambda k: WEIGHTS.get(k, 1.0) * self.reasons[k])
+
+
+def suggest(
+    runs: Sequence[Mapping[str, SnippetScores]],
+    labels: Mapping[str, Sequence[Label]],
+    candidates: Sequence[str],
+    classes: int,
+    *,
+    features: Features | None = None,
+    excluded: frozenset[tuple[str, int]] = frozenset(),
+    most: int = 50,
+) -> list[Moment]:
+    """The moments worth most, the best first.
+
+    Args:
+        runs: snippet scores of each run by video, over the same `classes` columns.
+        labels: what is known, by video.
+        candidates: videos to choose from.
+        classes: number of classes.
+        features: gives (L, D) features and their time axis; None where a video has none.
+        excluded: (video, class) pairs that a person has ruled out.
+        most: how many to return.
+    """
+    counts = np.zeros(classes)
+    for said in labels.values():
+        for each in said:
+            counts[each.label] += 1
+    rare = 1 - counts / max(1.0, counts.max(initial=0.0))
+    known = _labelled_rows(labels, features) if features is not None else None
+    scale = [_scale(run) for run in runs]
+    found: list[Moment] = []
+    for video in candidates:
+        theirs = [(run[video], s) for run, s in zip(runs, scale, strict=True) if video in run]
+        if theirs:
+            found += _moments(video, theirs, labels.get(video, ()), rare, known, features, excluded)
+    if not found:
+        return _videos(labels, candidates, features)[:most]
+    found.sort(key=lambda m: -m.value)
+    return _varied(found, most)
+
+
+def _scale(run: Mapping[str, SnippetScores]) -> tuple[float, float]:
+    """The range of activation in a run: its 5 % and 99.5 % quantiles."""
+    values = [s.cas.reshape(-1) for s in run.values() if s.cas.size]
+    if not values:
+        return 0.0, 1.0
+    low, high = np.quantile(np.concatenate(values), [0.05, 0.995])
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _moments(
+    video: str,
+    theirs: Sequence[tuple[SnippetScores, tuple[float, float]]],
+    said: Sequence[Label],
+    rare: FloatArray,
+    known: FloatArray | None,
+    features: Features | None,
+    excluded: frozenset[tuple[str, int]],
+) -> list[Moment]:
+    axis = theirs[0][0].axis
+    times = axis.centers()
+    curves = []
+    for scores, (low, high) in theirs:
+        level = np.clip((scores.cas - low) / (high - low), 0, 1)
+        if scores.axis.length != axis.length:  # another sampling of the same video
+            rows = np.clip(scores.axis.positions_at(times), 0, scores.axis.length - 1).astype(np.int64)
+            level = level[rows]
+        curves.append(level)
+    stack = np.stack(curves)  # (runs, T, C)
+    mean, spread = stack.mean(0), 2 * stack.std(0)
+    new = _novelty(video, times, known, features)
+    out = []
+    for c in range(mean.shape[1]):
+        if (video, c) in excluded:
+            continue
+        for t in _peaks(mean[:, c], times):
+            if any(a.start - APART <= times[t] <= a.end + APART for a in said):
+                continue
+            others = np.delete(mean[t], c)
+            margin = float(mean[t, c] - others.max(initial=0.0))
+            unsure = max(1 - abs(2 * float(mean[t, c]) - 1), (1 - max(margin, 0.0)) * float(mean[t, c]))
+            reasons = {"uncertain": unsure, "rare": float(rare[c]) * float(mean[t, c]) ** 0.5}
+            if len(theirs) > 1:
+                reasons["disagreeing"] = float(np.clip(spread[t, c], 0, 1))
+            if new is not None:
+                reasons["new"] = float(new[t])
+            weight = sum(WEIGHTS[k] for k in reasons)
+            value = sum(WEIGHTS[k] * v for k, v in reasons.items()) / weight
+            out.append(Moment(video, float(times[t]), c, value, reasons))
+    return out
+
+
+def _peaks(curve: FloatArray, times: FloatArray) -> list[int]:
+    """Local maxima at least `LEAST` high and `APART` seconds apart, the highest first."""
+    padded = np.concatenate([[-1.0], curve, [-1.0]])
+    top = (padded[1:-1] >= padded[:-2]) & (padded[1:-1] > padded[2:]) & (curve >= LEAST)
+    kept: list[int] = []
+    for t in sorted(np.flatnonzero(top).tolist(), key=lambda i: -curve[i]):
+        if all(abs(times[t] - times[k]) >= APART for k in kept):
+            kept.append(t)
+    return kept
+
+
+def _unit_rows(rows: NDArray[np.float32]) -> FloatArray:
+    x = np.asarray(rows, np.float64)
+    out: FloatArray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    return out
+
+
+def _labelled_rows(labels: Mapping[str, Sequence[Label]], features: Features) -> FloatArray | None:
+    """Features at what is labelled, as unit vectors."""
+    parts = []
+    for video, said in labels.items():
+        got = features(video) if said else None
+        if got is not None:
+            rows, axis = got
+            at = axis.positions_at([(a.start + a.end) / 2 for a in said])
+            parts.append(rows[np.clip(at, 0, len(rows) - 1).astype(np.int64)])
+    return _unit_rows(np.concatenate(parts)) if parts else None
+
+
+def _novelty(
+    video: str, times: FloatArray, known: FloatArray | None, features: Features | None
+) -> FloatArray | None:
+    """How far each moment is from what is labelled, 0 to 1 in this video's own range of cosines."""
+    got = features(video) if features is not None and known is not None else None
+    if got is None or known is None:
+        return None
+    rows, axis = got
+    at = np.clip(axis.positions_at(times), 0, len(rows) - 1).astype(np.int64)
+    distance: FloatArray = (1 - (_unit_rows(rows) @ known.T).max(1)) / 2
+    return np.clip(distance[at] / max(float(np.quantile(distance, 0.95)), 1e-6), 0, 1)
+
+
+def _videos(
+    labels: Mapping[str, Sequence[Label]], candidates: Sequence[str], features: Features | None
+) -> list[Moment]:
+    """Whole videos, farthest first: each is as far as possible from the labelled ones and those before."""
+    fresh = [v for v in candidates if not labels.get(v)]
+    means, names = [], []
+    for video in fresh if features is not None else ():
+        got = features(video) if features is not None else None
+        if got is not None:
+            means.append(got[0].mean(0))
+            names.append(video)
+    if len(names) < 2:
+        return [Moment(v, None, None, 1.0, {"unlabelled": 1.0}) for v in fresh]
+    rows = np.stack(means).astype(np.float64)
+    rows = (rows - rows.mean(0)) / np.maximum(rows.std(0), 1e-9)
+    gone = [got[0].mean(0) for v, said in labels.items() if said and features and (got := features(v))]
+    distance = np.full(len(rows), np.inf)
+    if gone:
+        centre, spread = np.stack(means).mean(0), np.maximum(np.stack(means).std(0), 1e-9)
+        done = (np.stack(gone) - centre) / spread
+        distance = np.linalg.norm(rows[:, None] - done[None], axis=2).min(1)
+    out: list[Moment] = []
+    left = set(range(len(rows)))
+    now = int(np.argmax(distance)) if gone else int(np.argmin(np.linalg.norm(rows, axis=1)))
+    while left:
+        left.discard(now)
+        out.append(Moment(names[now], None, None, 1 - len(out) / len(rows), {"unlike what is labelled": 1.0}))
+        distance = np.minimum(distance, np.linalg.norm(rows - rows[now], axis=1))
+        if left:
+            now = max(left, key=lambda i: distance[i])
+    have = {m.video for m in out}
+    return out + [Moment(v, None, None, 0.0, {"unlabelled": 1.0}) for v in fresh if v not in have]
+
+
+def _varied(found: Sequence[Moment], most: int) -> list[Moment]:
+    """The best moments, few of a video, and apart from each other."""
+    kept: list[Moment] = []
+    taken: dict[str, list[float]] = {}
+    for moment in found:
+        times = taken.setdefault(moment.video, [])
+        time = moment.time or 0.0
+        if len(times) < PER_VIDEO and all(abs(time - t) >= APART for t in times):
+            times.append(time)
+            kept.append(moment)
+            if len(kept) == most:
+                break
+    return kept
