@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +48,59 @@ class Choice:
 
 
 def choices() -> list[Choice]:
-    """The methods with a recipe for one's own videos; imports them all."""
-    from weaktal.methods import METHODS, find_method
-    from weaktal.train.config import recipes
+    """The methods with a recipe for one's own videos.
 
+    Read from their source: importing them takes torch, and seconds, which the server does without.
+    """
+    package = Path(str(files("weaktal")))
     out = []
-    for name in METHODS:
-        kind = find_method(name)
-        recipe = next((r for r in RECIPES if r in recipes(name)), None)
-        if recipe is not None:
-            module = sys.modules[kind.__module__].__doc__ or kind.__doc__ or name
-            out.append(Choice(name, kind.supervision, recipe, module.strip().splitlines()[0]))
+    for folder in sorted((package / "recipes").iterdir()):
+        recipe = next((r for r in RECIPES if (folder / f"{r}.yaml").exists()), None)
+        source = package / "methods" / f"{folder.name}.py"
+        if recipe is None or not source.exists():
+            continue
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        title = (ast.get_docstring(tree) or folder.name).splitlines()[0]
+        supervision = next(filter(None, map(_supervision, ast.walk(tree))), None)
+        if supervision is not None:
+            out.append(Choice(folder.name, supervision, recipe, title))
+    return out
+
+
+def _supervision(node: ast.AST) -> str | None:
+    """The value of an assignment ``supervision = "..."``."""
+    if isinstance(node, ast.AnnAssign):
+        target: ast.expr = node.target
+    elif isinstance(node, ast.Assign):
+        target = node.targets[0]
+    else:
+        return None
+    value = node.value
+    if isinstance(target, ast.Name) and target.id == "supervision" and isinstance(value, ast.Constant):
+        return str(value.value)
+    return None
+
+
+def read_settings(lines: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts as a mapping; values are YAML.
+
+    >>> read_settings(["lr=3e-4", "steps = 40"])
+    {'lr': 0.0003, 'steps': 40}
+
+    Raises:
+        InputError: a text that is none.
+    """
+    out: dict[str, Any] = {}
+    for line in lines:
+        key, equals, text = line.partition("=")
+        if not equals or not key.strip():
+            raise InputError("a setting is KEY=VALUE", field="settings", found=repr(line)[:100])
+        try:
+            value = yaml.safe_load(text)
+            value = float(value) if isinstance(value, str) else value  # YAML 1.1 takes 3e-4 for a text
+        except (yaml.YAMLError, ValueError):
+            value = text.strip()
+        out[key.strip()] = value
     return out
 
 
@@ -268,6 +312,7 @@ class Jobs:
             "name": name,
             "state": state,
             "method": job.get("method") or self._config(path).get("method"),
+            "settings": [f"{k}={v}" for k, v in job.get("settings", {}).items()],
             "recipe": job.get("recipe") or self._config(path).get("recipe"),
             "supervision": job.get("supervision"),
             "seed": job.get("seed", self._config(path).get("seed")),
@@ -331,6 +376,7 @@ class Jobs:
         missing: Sequence[str],
         features: Path,
         extractor: Mapping[str, Any] | None,
+        settings: Mapping[str, Any] | None = None,
         workers: int | None = None,
     ) -> str:
         """Begin a run; returns its name.
@@ -341,6 +387,7 @@ class Jobs:
             missing: videos whose features are to be extracted first.
             features: the folder of features.
             extractor: ``backbone`` and ``options``, where features are missing.
+            settings: hyper-parameters in place of the recipe's.
             workers: processes of the extraction.
 
         Raises:
@@ -361,6 +408,7 @@ class Jobs:
             "recipe": choice.recipe,
             "supervision": choice.supervision,
             "seed": seed,
+            "settings": dict(settings or {}),
             "data": str(data),
             "videos": len(chosen),
             "trained_on": chosen,
@@ -374,8 +422,10 @@ class Jobs:
             options = "".join(f" --set {k}={v}" for k, v in extractor["options"].items())
             options = f"--backbone {extractor['backbone']}{options}"
             commands.append(f"weaktal extract VIDEOS {options} --out {features}")
+        changed = "".join(f" --set {k}={v}" for k, v in (settings or {}).items())
         commands.append(
-            f"weaktal train {choice.name} --data {data} --recipe {choice.recipe} --seed {seed} --out {path}"
+            f"weaktal train {choice.name} --data {data} --recipe {choice.recipe}{changed} --seed {seed} "
+            f"--out {path}"
         )
         commands.append(f"weaktal localize {path} --data {data}")
         job["commands"] = commands

@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from weaktal.app.document import Change, Edit, delete_class, merge_classes, split_key
 from weaktal.app.findings import Findings, Shelf, activation, detection_id, review
-from weaktal.app.jobs import SHORT, Choice, Jobs, allowed, choices
+from weaktal.app.jobs import SHORT, Choice, Jobs, allowed, choices, read_settings
 from weaktal.app.loop import learning_curve, next_moments
 from weaktal.app.media import Library, Media, Proxies, Thumbnails
 from weaktal.app.project import Outcome, Project
@@ -413,6 +413,9 @@ class Room:
         def work() -> dict[str, Any]:
             known = {c.name: c for c in self._choices or choices()}
             method, seed, backbone = body.get("method"), body.get("seed", 0), body.get("backbone")
+            settings = body.get("settings", [])
+            if not isinstance(settings, list) or not all(isinstance(s, str) for s in settings):
+                raise InputError("settings are a list of KEY=VALUE", found=repr(settings)[:100])
             if not isinstance(method, str) or method not in known:
                 raise InputError(
                     "no such method", found=repr(method)[:100], expected="one of " + ", ".join(known)
@@ -432,6 +435,7 @@ class Room:
                 )
             name = self.jobs.start(
                 known[method],
+                settings=read_settings(settings),
                 seed=seed,
                 missing=missing,
                 features=self.views.features_folder(),

@@ -131,7 +131,10 @@ class Views:
 
     def video_view(self, name: str) -> dict[str, Any]:
         """All records of a video, and what its file is."""
+        before = self.library.get(name)
         media = self.library.now(name)
+        if media != before:
+            self.forget([name])
         project = self.project
         with project.lock:
             document = project.document

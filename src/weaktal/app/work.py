@@ -68,7 +68,14 @@ class Progress:
         self.write()
 
 
-def plan(method: str, recipe: str, videos: int, dim: int, classes: Sequence[str]) -> list[dict[str, Any]]:
+def plan(
+    method: str,
+    recipe: str,
+    settings: Mapping[str, Any],
+    videos: int,
+    dim: int,
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
     """The stages of training, those of a base locator first: where they log, name and number of steps."""
     from weaktal.methods import find_method
     from weaktal.methods.protocol import TrainingData
@@ -86,11 +93,13 @@ def plan(method: str, recipe: str, videos: int, dim: int, classes: Sequence[str]
 
     out: list[dict[str, Any]] = []
     kind = find_method(method)
-    chain = [(method, recipe, ".")]
+    own = {k: v for k, v in settings.items() if not k.startswith("base.")}
+    of_base = {k.removeprefix("base."): v for k, v in settings.items() if k.startswith("base.")}
+    chain = [(method, recipe, own, ".")]
     if kind.base is not None:
-        chain.insert(0, (kind.base, recipe_of(kind.base, recipe) or "", "base"))
-    for name, each, folder in chain:
-        config = resolve_config(name, each or None, {})
+        chain.insert(0, (kind.base, recipe_of(kind.base, recipe) or "", of_base, "base"))
+    for name, each, changed, folder in chain:
+        config = resolve_config(name, each or None, changed)
         made = find_method(name)(config, dim=dim, classes=classes)
         stages = made.stages(Sized(videos))
         out += [{"folder": folder, "name": s.name, "steps": s.steps} for s in stages if s.steps]
@@ -171,14 +180,22 @@ def _train(job: Mapping[str, Any], folder: Path, progress: Progress) -> None:
 
     progress.step("train", state="running")
     dataset = Dataset.load(job["data"])
-    about = (job["method"], job["recipe"], job["videos"], dataset.store.dim, dataset.classes)
+    settings = job.get("settings", {})
+    about = (job["method"], job["recipe"], settings, job["videos"], dataset.store.dim, dataset.classes)
     threading.Thread(
         target=lambda: progress.step("train", stages=plan(*about)), name="plan", daemon=True
     ).start()
     train_run(
-        job["method"], dataset, folder, recipe=job["recipe"], seed=job["seed"], resume=True,
-        checkpoint_seconds=CHECKPOINT_SECONDS, progress=True,
-    )  # fmt: skip
+        job["method"],
+        dataset,
+        folder,
+        recipe=job["recipe"],
+        settings=settings,
+        seed=job["seed"],
+        resume=True,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
+        progress=True,
+    )
     progress.step("train", state="done")
 
 

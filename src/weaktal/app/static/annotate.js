@@ -140,6 +140,8 @@ export class AnnotatePage extends HTMLElement {
     this.name = name;
     this.selected = null;
     this.held = null;
+    this.marks = [];
+    this.store.video = null; // keys are about this video from now on
     if (this.heading) this.heading.textContent = name;
     try {
       const video = await this.store.open(name);
@@ -385,7 +387,7 @@ export class AnnotatePage extends HTMLElement {
 
   /** @param {string} id @param {number} time */
   drop(id, time) {
-    if (!this.store.video) return;
+    if (this.store.video?.name !== this.name) return;
     const key = `click/${freshId()}`;
     this.store.edit(`click ${this.store.className(id)}`, [{ key, set: { video: this.name, class: id, time, note: "" } }]);
     this.select(key);

@@ -28,6 +28,7 @@ export class ReviewPage extends HTMLElement {
     this.store = context.store;
     this.player = new Player();
     this.timeline = new Timeline();
+    this.timeline.compact = true;
     /** @type {Run[]} */
     this.available = [];
     /** @type {string[]} */

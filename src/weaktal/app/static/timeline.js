@@ -40,6 +40,8 @@ export class Timeline extends HTMLElement {
   snap = (seconds) => seconds;
   aspect = 4 / 3;
   stamp = "";
+  /** Show lanes of classes that occur here only. */
+  compact = false;
   /** @type {Map<string, HTMLImageElement>} */
   images = new Map();
   /** @type {Map<string, Mark[]>} */
@@ -333,7 +335,7 @@ export class Timeline extends HTMLElement {
   /** Lanes of the classes: those that occur here, and all where there are few. */
   layout() {
     const used = new Set([...this.byClass.keys(), ...this.detections.map((d) => d.class), this.ghost?.class]);
-    const few = this.classes.length <= 8;
+    const few = this.classes.length <= 8 && !this.compact;
     let top = RULER + THUMBS + this.curveHeight + 4;
     this.lanes = [];
     for (const c of this.classes) {
@@ -411,8 +413,8 @@ export class Timeline extends HTMLElement {
   drawNames(g, ink, height) {
     g.textBaseline = "middle";
     g.fillStyle = ink.muted ?? "";
-    g.font = `11px ${ink.font}`;
-    if (this.activations.length) g.fillText("activation", 10, RULER + THUMBS + CURVES / 2);
+    g.font = `${this.gutter < 80 ? 10 : 11}px ${ink.font}`;
+    if (this.activations.length) g.fillText("activation", 8, RULER + THUMBS + CURVES / 2);
     g.font = `600 11px ${ink.font}`;
     for (const lane of this.lanes) {
       g.fillStyle = lane.class.colour;
@@ -425,7 +427,8 @@ export class Timeline extends HTMLElement {
       g.fillText(text, 22, lane.top + LANE / 2 - 1);
       g.font = `9.5px ${ink.font}`;
       g.fillStyle = ink.muted ?? "";
-      this.runs.forEach((run, row) => g.fillText(run.slice(0, 14), 22, lane.top + LANE + row * STRIP));
+      if (this.runs.length > 1)
+        this.runs.forEach((run, row) => g.fillText(run.slice(0, this.gutter < 80 ? 2 : 14), 22, lane.top + LANE + row * STRIP));
       g.font = `600 11px ${ink.font}`;
     }
     g.fillStyle = ink.line ?? "";

@@ -8,7 +8,7 @@ import { ask } from "./store.js";
  * @typedef {{ name: string, supervision: "video" | "point", recipe: string, title: string }} Method
  * @typedef {{ name: string, state: string, done?: number, total?: number, left?: number, failed?: string[] }} Step
  * @typedef {{
- *   name: string, state: string, method: string, recipe: string | null, supervision: string | null, seed: number | null,
+ *   name: string, state: string, method: string, recipe: string | null, settings: string[], supervision: string | null, seed: number | null,
  *   created: number | null, videos: number | null, clicks: number | null, commands: string[], ours: boolean,
  *   error: string | null, steps: Step[], done: number, total: number, stage: string, left: number | null,
  *   curve: [number, number][], detections: boolean, metrics: { average_mAP: number } | null
@@ -36,6 +36,7 @@ export class TrainPage extends HTMLElement {
     this.runs = [];
     this.method = "";
     this.seed = 0;
+    this.settings = "";
     this.length = "short";
     /** @type {Set<string>} */
     this.compared = new Set();
@@ -92,6 +93,8 @@ export class TrainPage extends HTMLElement {
     const chosen = t.choices.find((c) => c.name === this.method);
     const blocked = chosen ? t.allowed[chosen.supervision].reason : "choose a method";
     const seed = h("input", { type: "number", min: 0, value: this.seed, on: { change: () => { this.seed = Number(seed.value) || 0; } } });
+    const settings = h("textarea", { rows: 3, placeholder: "steps=400", spellcheck: "false", class: "settings", value: this.settings,
+      on: { input: () => { this.settings = settings.value; } } });
     const features = t.missing === 0
       ? h("p", { class: "hint" }, icon("check"), ` ${count(t.features, "video")} with features.`)
       : t.extractor === null
@@ -105,6 +108,7 @@ export class TrainPage extends HTMLElement {
     fill(this.form, h("h2", {}, "New run"),
       group("point", "With clicks"), group("video", "With video tags"),
       features,
+      h("details", {}, h("summary", {}, "Settings"), field("One KEY=VALUE a line, in place of the recipe's", settings)),
       field("Seed", seed, "Runs that differ in the seed alone show how much chance matters."),
       button("train", "Train", () => void this.start(), { kind: "primary", disabled: Boolean(blocked) }),
       h("p", { class: "hint" }, chosen ? `Recipe ${chosen.recipe}. Labels are taken as they are now; the run goes on when this page or the server is closed.` : ""));
@@ -114,7 +118,8 @@ export class TrainPage extends HTMLElement {
     await this.store.saved();
     const options = this.length === "short" ? { window: 6 } : {};
     try {
-      const { run } = await ask("/api/train", { method: this.method, seed: this.seed, backbone: { backbone: "motion", options } });
+      const { run } = await ask("/api/train", { method: this.method, seed: this.seed,
+        settings: this.settings.split("\n").map((s) => s.trim()).filter(Boolean), backbone: { backbone: "motion", options } });
       toast(`${run} has begun.`);
       this.seed += 1;
       await this.load();
@@ -163,7 +168,7 @@ export class TrainPage extends HTMLElement {
     const current = run.steps.find((s) => s.state === "running");
     const left = current?.name === "train" ? run.left : current?.left;
     const facts = [run.videos ? count(run.videos, "video") : null, run.clicks ? count(run.clicks, "click") : null,
-      run.seed === null ? null : `seed ${run.seed}`, run.recipe ? `recipe ${run.recipe}` : null,
+      run.seed === null ? null : `seed ${run.seed}`, run.recipe ? `recipe ${run.recipe}` : null, run.settings.join(", "),
       run.metrics ? `average mAP ${(100 * run.metrics.average_mAP).toFixed(1)}` : null,
       run.created ? new Date(run.created * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" }) : null];
     const failed = run.steps.flatMap((s) => s.failed ?? []);
@@ -192,7 +197,7 @@ export class TrainPage extends HTMLElement {
         run.curve.length && current?.name === "train" ? ` · loss ${run.curve.at(-1)?.[1].toPrecision(3)}` : "") : null,
       run.error ? h("p", { class: "error-text" }, run.error) : null,
       failed.length ? h("p", { class: "trouble" }, icon("warn"), `${count(failed.length, "video")} could not be read: ${failed[0]}`) : null,
-      run.curve.length > 1 ? chart([{ name: run.name, points: run.curve, colour: "var(--accent)" }], 640, 90, `Loss of ${run.name}`) : null);
+      run.curve.length > 1 ? chart([{ name: run.name, points: run.curve, colour: "var(--accent)" }], chartWidth(), 90, `Loss of ${run.name}`) : null);
   }
 
   showCompare() {
@@ -202,7 +207,7 @@ export class TrainPage extends HTMLElement {
     this.compare.hidden = chosen.length < 2;
     if (chosen.length < 2) return;
     const lines = chosen.map((r, i) => ({ name: r.name, points: r.curve, colour: colours[i % colours.length] ?? "" }));
-    fill(this.compare, h("h2", {}, "Losses"), chart(lines, 640, 160, "Losses of the chosen runs"),
+    fill(this.compare, h("h2", {}, "Losses"), chart(lines, chartWidth(), 160, "Losses of the chosen runs"),
       h("p", { class: "legend" }, lines.map((l) => h("span", {}, h("i", { class: "dot", style: { background: l.colour } }), l.name))),
       button("review", "Review together", () => this.context.go("review", chosen.map((r) => r.name).join(","))));
   }
@@ -215,6 +220,11 @@ export class TrainPage extends HTMLElement {
       h("h3", {}, "What its process says"), h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": "Log" }, text || "Nothing."),
     ], { wide: true });
   }
+}
+
+/** As wide as there is room for, so that its letters are as large as others. */
+function chartWidth() {
+  return Math.min(860, Math.max(300, innerWidth - (innerWidth > 1000 ? 420 : 60)));
 }
 
 /**
