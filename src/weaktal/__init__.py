@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from weaktal.formats import load_detections as load_detections
     from weaktal.formats import save_annotations as save_annotations
     from weaktal.formats import save_detections as save_detections
-    from weaktal.templates.write import new_method as new_method
     from weaktal.train.localize import localize_run as localize_run
     from weaktal.train.official import convert_checkpoint as convert_checkpoint
     from weaktal.train.prediction import predict as predict
@@ -62,7 +61,6 @@ _PLACES = {
     "load_annotations": "formats",
     "load_detections": "formats",
     "localize_run": "train.localize",
-    "new_method": "templates.write",
     "predict": "train.prediction",
     "report_runs": "train.reports",
     "reproduce": "bench.reproduce",

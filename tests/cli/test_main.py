@@ -56,8 +56,6 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ("bench plan.yaml --out x --jobs 0", "--jobs: expected a whole number from 1"),
         ("report RUN --most many", "--most: expected a whole number"),
         ("demo --train-videos 0", "--train-videos: expected a whole number from 1"),
-        ("app EMPTY", "an empty path"),
-        ("app x --port 70000", "--port: expected a whole number from 1 to 65535"),
         ("localise RUN", "invalid choice: 'localise'"),
     ],
 )

@@ -49,14 +49,6 @@ def count(text: str) -> int:
     return value
 
 
-def port(text: str) -> int:
-    """A number of a TCP port."""
-    value = whole(text)
-    if not 0 < value < 2**16:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, found {text[:40]!r}")
-    return value
-
-
 def number(text: str) -> float:
     """A finite number."""
     try:
