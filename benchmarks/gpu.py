@@ -4,11 +4,11 @@
     python benchmarks/gpu.py --cpu --size small  the same on a CPU, to see that it runs
 
 steps/s     draw, forward, backward and optimizer; the features lie on the device
-of peak     FLOPs of forward and backward (torch's counter, eager) in that time, as a share of what a large matrix
-            product reaches on this device in this precision
+of peak     FLOPs of forward and backward (torch's counter, eager) in that time, as a share of what a large
+            matrix product reaches on this device in this precision
 memory      of the device at its peak, features included (on a CPU: of the process)
-published   what the whole published training on THUMOS14 would take: its steps and its periodic events (searches,
-            votes), without evaluation and compilation
+published   what the whole published training on THUMOS14 would take: its steps and its periodic events
+            (searches, votes), without evaluation and compilation
 graphs      compiled before the steps that are timed, and while they are (0: no batch compiles anew)
 
 Eager rows come first. What does not fit into `--minutes` is left out, and said.

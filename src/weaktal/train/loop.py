@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from weaktal.core import InputError
 from weaktal.methods.protocol import Method, Stage, TrainingData
@@ -33,6 +34,7 @@ from weaktal.train.seeds import seed_stage, seed_step, seed_torch
 __all__ = ["DivergedError", "ProcessLostError", "Summary", "fit", "job_size", "launch", "seed_torch"]
 
 Evaluator = Callable[[Method], Mapping[str, float]]
+Losses = Callable[[Any], dict[str, Tensor]]
 
 
 @dataclass
@@ -140,6 +142,12 @@ def fit(
     return training.summary
 
 
+def compiled(method: Method) -> Losses:
+    """The training step as `torch.compile` makes it: sizes that change from batch to batch become symbols."""
+    step: Losses = torch.compile(method.training_step)
+    return step
+
+
 class _Training:
     """A training and where it stands.
 
@@ -195,7 +203,7 @@ class _Training:
             self.at, self.best = self.resumed.position, self.resumed.best
         same_everywhere(self.fabric, self.method)
         self.summary.evaluations = self.log.keep_until(self.total)
-        self.losses: Any = torch.compile(self.method.training_step) if compile else self.method.training_step
+        self.losses: Losses = compiled(self.method) if compile else self.method.training_step
         self.saved = time.monotonic()
 
     def place(self) -> None:
