@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ class Ragged:
         lengths, total: as integers, and their sum N.
         sizes: (B,) the lengths, on the device.
         offsets: (B + 1,) first row of each sequence, and N; on the CPU.
+        video: (N,) sequence of each row.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
@@ -32,15 +32,11 @@ class Ragged:
         sizes = torch.tensor(self.lengths, dtype=torch.long)
         self.offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
         self.sizes = sizes.to(device)
+        each = torch.arange(len(self), device=device)
+        self.video = each.repeat_interleave(self.sizes, output_size=self.total)
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    @cached_property
-    def video(self) -> Tensor:
-        """(N,) sequence of each row."""
-        each = torch.arange(len(self), device=self.device)
-        return each.repeat_interleave(self.sizes, output_size=self.total)
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Packed rows (N, ...) to one tensor (T, ...) per sequence."""
