@@ -104,7 +104,7 @@ def measure(
             optimizer.zero_grad(set_to_none=True)
             yield time.perf_counter()
 
-    numbers = iter(range(part.first, part.steps))
+    numbers = itertools.count(part.first)
     for _ in steps(itertools.islice(numbers, 4)):
         synchronise(device)
     before = counters["stats"]["unique_graphs"]
@@ -121,8 +121,8 @@ def measure(
     return Found(step, flops, memory, event, (before, after - before))
 
 
-def table(names: list[str], size: Size, device: str, minutes: float, seconds: float) -> None:
-    """Print a row for every part of every method, eager and compiled, in both precisions."""
+def table(names: list[str], size: Size, ways: list[str], device: str, minutes: float, seconds: float) -> None:
+    """Print a row for every part of every method, each way, in both precisions."""
     end = time.monotonic() + 60 * minutes
     fabrics = {p: launch(device, p) for p in PRECISIONS}
     peaks = {p: peak_flops(f) for p, f in fabrics.items()}
@@ -134,12 +134,12 @@ def table(names: list[str], size: Size, device: str, minutes: float, seconds: fl
     everywhere = at_device(data.bank, where)
     data = type(data)(everywhere, data.weak, data.seed, data.proposals)
     head("training", "way", "precision", "steps/s", "of peak", "memory, GiB", "published, h:mm:ss", "graphs")
-    for compile, precision in itertools.product((False, True), PRECISIONS):
+    for way, precision in itertools.product(ways, PRECISIONS):
         for method_name in names:
             for place in range(len(parts(build(method_name, size, data), data))):
                 method = build(method_name, size, data)
                 part = parts(method, data)[place]
-                way = "compiled" if compile else "eager"
+                compile = way == "compiled"
                 if time.monotonic() > end:
                     row(part.name, way, precision, "left out: no time", "", "", "", "")
                     continue
@@ -171,11 +171,13 @@ def main(argv: list[str] | None = None) -> None:
     add = parser.add_argument
     add("methods", nargs="*", default=METHOD_NAMES, help="methods to measure (default: all)")
     add("--size", choices=list(SIZES), default="published")
+    add("--ways", nargs="+", choices=["eager", "compiled"], default=["eager", "compiled"])
     add("--cpu", action="store_true", help="not on the GPU")
     add("--minutes", type=float, default=7.5, help="begin no new row after so long")
     add("--seconds", type=float, default=3.0, help="of steps that are timed, a row")
     args = parser.parse_args(argv)
-    table(args.methods, SIZES[args.size], "cpu" if args.cpu else "auto", args.minutes, args.seconds)
+    device = "cpu" if args.cpu else "auto"
+    table(args.methods, SIZES[args.size], args.ways, device, args.minutes, args.seconds)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,8 @@ SIZES = {
                 "epochs_per_step": 2,
                 "batch_size": 4,
             },
+            "hr_pro": {"epochs": 4, "batch_size": 3},
+            "hr_pro_snippets": {"heads": 2, "feedforward": 8, "steps": 8, "batch_size": 4},
             "issf": {"epochs": 9, "batch_size": 3, "momentum_start": 4, "memory_slots": 2},
             "lac": {"hidden": 8, "steps": 30, "batch_size": 4, "search_every": 3},
             "sal": {"hidden": 8, "segments": 20, "epochs": 4, "batch_size": 3},

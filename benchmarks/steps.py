@@ -48,12 +48,12 @@ def measure(name: str, size_name: str, place: int, steps: int, videos: int | Non
     begin(method, data, part)
     optimizer = method.optimizer(part.stage)
     seconds = []
-    for step in range(part.first, part.first + steps + 1):
+    for step in range(part.first, part.first + steps):
         start = clock()
         batch = method.draw(part.stage, step, data)
         train_step(method.training_step, optimizer, batch)
         seconds.append(clock() - start)
-    return {"seconds": min(seconds[1:]), "memory": peak_memory() - data.bank.data.nbytes / 2**30}
+    return {"seconds": min(seconds), "memory": peak_memory() - data.bank.data.nbytes / 2**30}
 
 
 def child(source: Path, arguments: list[str]) -> dict[str, float]:
@@ -87,7 +87,7 @@ def main() -> None:
     add("methods", nargs="*", default=METHOD_NAMES, help="methods to measure (default: all)")
     add("--against", type=Path, help="source folder of another version (the folder that holds weaktal/)")
     add("--sizes", nargs="+", choices=list(SIZES), default=["published", "narrow"])
-    add("--steps", type=int, default=3, help="steps timed in a process, after one that is not")
+    add("--steps", type=int, default=3, help="steps in a process; the first allocates")
     add("--rounds", type=int, default=2, help="processes a version, in turn")
     add("--videos", type=int, help="training videos (default: those of the size)")
     add("--child", nargs=5, help=argparse.SUPPRESS)
