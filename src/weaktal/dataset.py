@@ -24,6 +24,7 @@ from weaktal.core import (
 )
 from weaktal.core.limits import within
 from weaktal.core.reading import check_name, kind, parse_yaml
+from weaktal.features.joined import open_features
 from weaktal.features.store import FeatureStore
 from weaktal.formats import load_annotations, subset_name
 from weaktal.formats.reading import number, read_mapping, read_text
@@ -221,8 +222,10 @@ class Dataset:
         options = dict(self.features)
         arrays = self.annotation_file
         if arrays is not None and arrays.is_dir():
-            options.setdefault("names", arrays / "videoname.npy")  # a joint array is in their order
-        store = FeatureStore.open(options.pop("path"), **options)
+            order = {"names": arrays / "videoname.npy"}  # of a joint array
+            sources = options.get("sources")
+            options = order | options if sources is None else {"sources": [order | s for s in sources]}
+        store = open_features(options)
         if self.annotations is not None and not any(v in store for v in self.annotations.videos):
             raise InputError(
                 "no annotated video has features",
@@ -329,9 +332,12 @@ def _known_keys(
 
 
 def _features(value: Any, path: Path) -> dict[str, Any]:
-    """The options of `FeatureStore.open`."""
+    """The options of `open_features`."""
     if value is None:
         return {}
+    if isinstance(value, list) and value and not any(v is None or isinstance(v, list) for v in value):
+        sources = [_features(v, path) for v in value]
+        return {"sources": sources} if len(sources) > 1 else sources[0]
     entry = {"path": value} if isinstance(value, str) else value
     if not isinstance(entry, dict) or not isinstance(entry.get("path"), str) or not entry["path"].strip():
         raise InputError(
@@ -339,7 +345,7 @@ def _features(value: Any, path: Path) -> dict[str, Any]:
             file=path,
             field="features",
             found=shown(value),
-            expected="{path: ..., rate: ...}",
+            expected="{path: ..., rate: ...}, or a list of such sources",
         )
     _known_keys(entry, FEATURE_KEYS, path, "features")
     out: dict[str, Any] = {"path": path.parent / entry["path"]}

@@ -519,9 +519,12 @@ def _of_dataset(path: Path) -> Project:
     if (folder / DESCRIPTION).exists():
         return Project(folder)
     folder.mkdir(exist_ok=True)
-    features = {
-        k: os.path.relpath(v, folder) if isinstance(v, Path) else v for k, v in dataset.features.items()
-    }
+
+    def moved(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: os.path.relpath(v, folder) if isinstance(v, Path) else v for k, v in options.items()}
+
+    sources = dataset.features.get("sources")
+    features = moved(dataset.features) if sources is None else [moved(source) for source in sources]
     entries: dict[str, Any] = {"protocol": dataset.protocol, "features": features or {"path": "features"}}
     entries["videos"] = os.path.relpath(dataset.videos, folder) if dataset.videos else "."
     if dataset.roles:

@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--backbone",
         default="motion",
-        help="motion (default, no weights), i3d, videomae, clip, transformers, timm, or file.py:NAME",
+        help="motion (default, no weights), efficientnet, efficientnet+motion, i3d, videomae, clip, "
+        "transformers, timm, or file.py:NAME",
     )
     options.add_settings(parser, "an option of the backbone (repeatable)")
     options.add_workers(parser, "worker processes (default: one per core)")

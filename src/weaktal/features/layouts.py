@@ -581,6 +581,11 @@ def find(path: Path, names: Sequence[str] | None = None, subset: str | None = No
         hdf5 = sorted(p for p in path.iterdir() if p.suffix in (".h5", ".hdf5"))
         if len(hdf5) == 1:
             return HDF5File(hdf5[0])
+        tables = sorted(p for p in path.glob("[!.]*.csv") if p.is_file())
+        if tables:
+            from weaktal.features.sensors import SensorTables
+
+            return SensorTables(path, tables)
         if path.name != "features" and (path / "features").is_dir():
             return find(path / "features", names)
         raise InputError(
@@ -588,7 +593,7 @@ def find(path: Path, names: Sequence[str] | None = None, subset: str | None = No
             file=path,
             found=", ".join(sorted(p.name for p in path.iterdir() if p.name[0] != ".")[:6]) or "nothing",
             expected="NAME.npy, .npz or .safetensors; rgb/ and flow/; train/ and test/ with either; a joint "
-            ".npy; an .h5 file; a pack",
+            ".npy; an .h5 file; a pack; NAME.csv",
         )
     return found
 

@@ -103,6 +103,8 @@ class Backbone(Protocol):
 
 BUILT_IN = {
     "motion": "weaktal.features.extract.motion:Motion",
+    "efficientnet": "weaktal.features.extract.efficientnet:EfficientNetFeatures",
+    "efficientnet+motion": "weaktal.features.extract.efficientnet:efficientnet_motion",
     "i3d": "weaktal.features.extract.i3d:I3DFeatures",
     "videomae": "weaktal.features.extract.hub:videomae",
     "clip": "weaktal.features.extract.hub:clip",
@@ -158,6 +160,8 @@ def load_backbone(name: str, options: Mapping[str, Any] | None = None, *, truste
 
 def _missing(name: str, error: ModuleNotFoundError) -> InputError:
     extra = {"motion": "video", "i3d": "video", "timm": "timm"}.get(name, "backbones")
+    if name.startswith("efficientnet"):
+        extra = "image"
     return InputError(
         f"the backbone {name!r} needs a package that is not installed",
         found=f"no module {error.name!r}",

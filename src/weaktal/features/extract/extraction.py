@@ -42,8 +42,8 @@ def extract(
     Args:
         videos: files, or folders of them.
         out: the folder; it is made if need be.
-        backbone: "motion" (no weights), "i3d", "videomae", "clip", "transformers", "timm", or one of your own
-            as ``file.py:NAME``.
+        backbone: "motion" (no weights), "efficientnet", "efficientnet+motion", "i3d", "videomae", "clip",
+            "transformers", "timm", or one of your own as ``file.py:NAME``.
         options: keyword arguments of the backbone.
         workers: processes, default one per core.
         engine: where the work runs, on this machine or on a Ray cluster.
