@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weaktal.core import InputError
+from weaktal.core.reading import parse_yaml
 
 # ------------------------------------------------------------------------------------------- types
 
@@ -114,16 +115,13 @@ def setting(text: str) -> tuple[str, Any]:
     >>> setting("learning_rate=3e-4"), setting("tiou=[0.3, 0.5]")
     (('learning_rate', 0.0003), ('tiou', [0.3, 0.5]))
     """
-    import yaml
-
     key, equals, value = text.partition("=")
     if not (equals and key.strip()):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text[:80]!r}")
     try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or type(error).__name__
-        raise argparse.ArgumentTypeError(f"the value of {text[:80]!r} is not YAML: {problem}") from None
+        parsed = parse_yaml(value)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"the value of {text[:80]!r} is not YAML: {error}") from None
     if isinstance(parsed, str):  # YAML 1.1 takes 3e-4 for a text
         try:
             parsed = float(parsed)

@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from weaktal.core import InputError, did_you_mean
+from weaktal.core import InputError, did_you_mean, shown
+from weaktal.core.reading import parse_yaml, read_text
 from weaktal.methods import find_method
 from weaktal.methods.protocol import MethodConfig
 
@@ -21,20 +21,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: unreadable, not YAML (with the line), or not a mapping.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("cannot read this file", file=path, found=error) from error
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}" if mark else None
-        problem = getattr(error, "problem", None) or str(error)
-        raise InputError("this is not valid YAML", file=path, field=line, found=problem) from error
+    found = parse_yaml(read_text(path), path)
     if found is None:
         return {}
-    if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
+    if not isinstance(found, dict):
         raise InputError("expected keys and values", file=path, found=type(found).__name__)
     return found
 
@@ -97,4 +87,4 @@ def validated(kind: type[MethodConfig], values: Mapping[str, Any], file: Path | 
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(p) for p in first["loc"]) or None
-        raise InputError(first["msg"], file=file, field=field, found=repr(first.get("input"))) from error
+        raise InputError(first["msg"], file=file, field=field, found=shown(first.get("input"))) from error

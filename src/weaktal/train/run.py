@@ -23,7 +23,7 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from weaktal.core import InputError, write_text
+from weaktal.core import InputError, shown, write_text
 from weaktal.methods import find_method
 from weaktal.methods.protocol import Method, MethodConfig
 from weaktal.train import checkpoint
@@ -56,7 +56,7 @@ def training_settings(values: Mapping[str, Any]) -> TrainingSettings:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(p) for p in first["loc"])
-        raise InputError(first["msg"], field=field, found=repr(first.get("input"))) from error
+        raise InputError(first["msg"], field=field, found=shown(first.get("input"))) from error
 
 
 class RunConfig(BaseModel):
@@ -232,4 +232,4 @@ def read_run_config(path: Path) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(p) for p in first["loc"])
-        raise InputError(first["msg"], file=path, field=field, found=repr(first.get("input"))) from error
+        raise InputError(first["msg"], file=path, field=field, found=shown(first.get("input"))) from error
