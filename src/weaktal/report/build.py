@@ -41,6 +41,8 @@ def run_view(
         "detections": f"{result.detections:,}",
         "coverage": f"{result.coverage.predicted} of {result.coverage.annotated} videos",
     }
+    if result.notes:
+        told["note"] = "; ".join(result.notes)
     matched = analyse(detections, annotations, rule="own-class-first")
     strongest = detections[strongest_rows(detections, annotations)]
     return RunView(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from weaktal.core import Annotations, CoverageWarning, Detections, InputError, NameIndex
+from weaktal.core.findings import some
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import TrainingData
 
@@ -181,8 +182,41 @@ def training_data(
     return TrainingData(bank, weak, seed, proposals)
 
 
+def training_notes(data: TrainingData) -> list[str]:
+    """What makes a training mean less than it seems to: classes and features that say nothing.
+
+    Raises:
+        InputError: the features of every video are the same in all snippets.
+    """
+    notes = []
+    seen = data.weak.multi_hot().max(axis=0, initial=0) > 0
+    bare = [name for name, found in zip(data.weak.classes, seen, strict=True) if not found]
+    if bare:
+        notes.append(f"{len(bare)} classes have no training video and cannot be learnt: {some(bare)}")
+    if data.bank.mapping is None:
+        edges = data.bank.offsets.tolist()
+        flat = [
+            name
+            for name, a, b in zip(data.bank.names, edges, edges[1:], strict=False)
+            if b - a > 1 and bool((data.bank.data[a:b] == data.bank.data[a]).all())
+        ]
+        if len(flat) == len(data.bank):
+            raise InputError(
+                "the features of every video are the same in all of its snippets: nothing can be learnt",
+                found=some(flat),
+                hint="placeholders? weaktal data inspect says which are all zero",
+            )
+        if flat:
+            notes.append(f"{len(flat)} training videos have the same features in all snippets: {some(flat)}")
+    return notes
+
+
 def describe_data(
-    dataset: Dataset, data: TrainingData, subset: str, proposals: str | os.PathLike[str] | None = None
+    dataset: Dataset,
+    data: TrainingData,
+    subset: str,
+    proposals: str | os.PathLike[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a run's ``config.yaml`` says about its data, such as the features that `predict` must make again.
 
@@ -190,8 +224,10 @@ def describe_data(
         dataset, data: what is trained on.
         subset: role or name of it.
         proposals: file of a base locator's segments, for proposal-level methods.
+        notes: what to know about results of this training, kept with them.
     """
     return {
+        **({"notes": list(notes)} if notes else {}),
         "path": str(dataset.path.resolve()),
         "name": dataset.name,
         "subset": subset,

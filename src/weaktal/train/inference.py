@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weaktal.core import Detections, InputError, SnippetScores
+from weaktal.core import Detections, Grid, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import Batch, Method, ProposalBatch, SnippetMethod, whole_videos
 from weaktal.nn.parallel import paused
@@ -41,6 +42,19 @@ def whole_batches(method: Method, bank: FeatureBank, rows: int = ROWS) -> Iterat
     for video in batches(bank.lengths, rows):
         labels = torch.zeros(len(video), len(method.classes))
         yield whole_videos(bank, video, labels).to(device)
+
+
+def with_grid(detections: Detections, axes: Sequence[TimeAxis]) -> Detections:
+    """The same detections, with the grid of snippets on which they were found, if all videos have one grid.
+
+    Times on it lose their last bits as seconds; `weaktal.evaluate.evaluate` puts them back.
+    """
+    starts = {round(axis.start, 9) for axis in axes}
+    rates = np.array([axis.length / (axis.end - axis.start) for axis in axes])
+    even = all(len(axis.positions) == 2 for axis in axes)
+    if not even or len(starts) != 1 or np.ptp(rates) > 1e-9 * rates.max():
+        return detections
+    return replace(detections, grid=Grid(float(f"{rates[0]:.12g}"), starts.pop()))
 
 
 @paused()

@@ -16,9 +16,10 @@ from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
 from weaktal.train.config import validated
 from weaktal.train.data import inference_bank
-from weaktal.train.inference import detect_videos, score_videos
+from weaktal.train.inference import detect_videos, score_videos, with_grid
 from weaktal.train.loop import launch
 from weaktal.train.measure import load_proposals
+from weaktal.train.predict import feature_difference
 from weaktal.train.run import Run
 
 PathLike = str | os.PathLike[str]
@@ -67,10 +68,12 @@ def localize_run(
         max_memory: see `weaktal.train.feature_bank`.
 
     Raises:
-        InputError: no run, no checkpoint, no scores; unusable data; features of another width.
+        InputError: no run, no checkpoint, no scores; unusable data; features that were made otherwise than
+            those that the run was trained on.
 
     Warns:
-        CoverageWarning: videos that are left out; scores that could not be kept in the run.
+        CoverageWarning: videos that are left out; scores that could not be kept in the run; other classes
+            than the run's.
     """
     run = Run.open(run)
     kept = run.folder / "scores" / f"{subset}.safetensors"
@@ -83,12 +86,13 @@ def localize_run(
         method.config = validated(type(method.config), {**run.config.config, **settings})
     if from_scores:
         assert isinstance(method, SnippetMethod)
-        detections = method.localize(scores)
+        detections = with_grid(method.localize(scores), [s.axis for s in scores])
     else:
         data = data if data is not None else run.config.data.get("path")
         if data is None:
             raise InputError("no data set: name its description with --data")
         dataset = data if isinstance(data, Dataset) else Dataset.load(data)
+        same_features(run, dataset)
         bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=run.folder / "features")
         if bank.dim != run.config.dim:
             raise InputError(
@@ -105,9 +109,39 @@ def localize_run(
         else:
             segments = load_proposals(proposals or run.config.data.get("proposals"), dataset)
             detections = detect_videos(method, bank, proposals=segments)
+        detections = with_grid(detections, bank.axes)
+        _compare_classes(run, dataset)
     path = run.folder / "detections.json" if out is None else Path(out)
     save_detections(detections, path)
     return Localized(detections, path, tuple(scores))
+
+
+def same_features(run: Run, dataset: Dataset) -> None:
+    """Compare what is known of the features with what the run was trained on, as `weaktal.predict` does.
+
+    Raises:
+        InputError: another rate, window, offset, streams, backbone or weights.
+    """
+    difference = feature_difference(run.config.data.get("features") or {}, dataset.store.provenance)
+    if difference:
+        raise InputError(
+            "this run was trained on other features",
+            file=dataset.path,
+            found=difference,
+            hint="name features that were made in the same way, and their rate",
+        )
+
+
+def _compare_classes(run: Run, dataset: Dataset) -> None:
+    known = () if dataset.annotations is None else dataset.annotations.classes
+    missing = [name for name in run.config.classes if name not in known]
+    if known and missing:
+        warnings.warn(
+            f"{len(missing)} of the {len(run.config.classes)} classes of the run are none of the data set's, "
+            f"which has {len(known)}: {', '.join(missing[:3])}" + (", ..." if len(missing) > 3 else ""),
+            CoverageWarning,
+            stacklevel=3,
+        )
 
 
 def _kept_scores(run: Run, path: Path) -> tuple[Method, list[SnippetScores]]:

@@ -16,7 +16,7 @@ from weaktal.formats import load_detections, save_detections
 from weaktal.formats.scores import save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
 from weaktal.train.data import at_device, feature_bank, inference_bank
-from weaktal.train.inference import detect_videos, score_videos
+from weaktal.train.inference import detect_videos, score_videos, with_grid
 from weaktal.train.run import Run
 
 
@@ -44,7 +44,7 @@ class Measure:
         scratch: Path | None = None,
     ) -> None:
         self.protocol = get_protocol(protocol or dataset.protocol)
-        self.subset, self.proposals = subset, proposals
+        self.dataset, self.subset, self.proposals = dataset, subset, proposals
         self.annotations: Annotations = dataset.subset(subset)
         if only is None:
             bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=scratch)
@@ -61,7 +61,7 @@ class Measure:
     def detections(self, method: Method) -> Detections:
         """Detections in the videos; the features move to the device of the method."""
         self.bank = at_device(self.bank, next(method.parameters()).device)
-        return detect_videos(method, self.bank, proposals=self.proposals)
+        return with_grid(detect_videos(method, self.bank, proposals=self.proposals), self.bank.axes)
 
     def result(self, detections: Detections) -> DetectionResult:
         """The evaluation of detections in the videos."""
@@ -79,15 +79,28 @@ class Measure:
         if isinstance(method, SnippetMethod):
             scores = score_videos(method, self.bank)
             save_scores(scores, run.folder / "scores" / f"{self.subset}.safetensors", method.classes)
-            detections = method.localize(scores)
+            detections = with_grid(method.localize(scores), self.bank.axes)
         else:
             detections = self.detections(method)
         save_detections(detections, run.folder / "detections.json")
         metrics = {"checkpoint": rule, **self.result(detections).to_dict()}
+        metrics["notes"] += [*run.config.data.get("notes", ()), *self._trained_on(run)]
         if rule == "best-on-test":
             metrics["last"] = self.result(self.detections(run.method("last"))).to_dict()
         write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
         return metrics
+
+    def _trained_on(self, run: Run) -> list[str]:
+        """Whether videos are measured that the run was trained on."""
+        try:
+            trained = self.dataset.subset(run.config.data.get("subset", "train")).videos
+        except InputError:
+            return []
+        both = [name for name in self.annotations.videos if name in trained]
+        if not both:
+            return []
+        of = f"{len(both)} of the {len(self.annotations)} evaluated videos"
+        return [f"the run was trained on {of}: the numbers say nothing about other videos"]
 
 
 def percent(result: DetectionResult) -> dict[str, float]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from weaktal.core import Annotations, Detections, InputError, SnippetScores, did_you_mean, file_names
+from weaktal.core import Annotations, CoverageWarning, Detections, InputError, SnippetScores, file_names
 from weaktal.dataset import Dataset
 from weaktal.evaluate import Protocol, evaluate, get_protocol
 from weaktal.evaluate.baseline import chance_detections
+from weaktal.evaluate.notes import aligned, unknown_classes
 from weaktal.features.extract.pictures import find_video, video_pictures
 from weaktal.formats import load_detections
 from weaktal.formats.scores import load_scores
@@ -181,11 +183,13 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
 
 
 def _known(found: Detections, annotations: Annotations, path: Path) -> Detections:
-    for name in found.classes:
-        if name not in annotations.classes:
-            raise InputError(
-                "unknown class", file=path, found=repr(name), hint=did_you_mean(name, annotations.classes)
-            )
+    """The detections over the annotated classes, under the annotations' names of videos."""
+    found = aligned(found, annotations)
+    try:
+        for note in unknown_classes(found, annotations):
+            warnings.warn(f"{path}: {note}", CoverageWarning, stacklevel=4)
+    except InputError as error:
+        raise error.at(path) from None
     return found.relabelled(annotations.classes)
 
 

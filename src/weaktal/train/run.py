@@ -170,6 +170,7 @@ class Run:
                         expected=found,
                         hint="name another folder, or leave the setting out",
                     )
+            _same_data(new.data, old.config.data, path)
             return old
         write_text(path, yaml.safe_dump(new.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return cls(folder, new)
@@ -219,6 +220,28 @@ class Run:
         method = self.build()
         found.into(method)
         return method.eval()
+
+
+def _same_data(new: Mapping[str, Any], old: Mapping[str, Any], file: Path) -> None:
+    """Whether a run goes on with the data that it began with, as far as both are described.
+
+    Raises:
+        InputError: features that were made otherwise, another subset or number of videos.
+    """
+    from weaktal.train.predict import feature_difference
+
+    difference = feature_difference(old.get("features") or {}, new.get("features") or {})
+    for key in ("subset", "videos"):
+        if difference is None and key in old and key in new and old[key] != new[key]:
+            difference = f"{key} {new[key]}, trained on {old[key]}"
+    if difference:
+        raise InputError(
+            "the run in this folder was begun with other data",
+            file=file,
+            field="data",
+            found=difference,
+            hint="go on with the same data, or name another folder",
+        )
 
 
 def read_run_config(path: Path) -> RunConfig:

@@ -16,7 +16,7 @@ from weaktal.methods import find_method
 from weaktal.methods.protocol import Method
 from weaktal.train.base_locator import base_proposals, base_scores, recipe_of
 from weaktal.train.config import resolve_config, validated
-from weaktal.train.data import at_device, describe_data, training_data
+from weaktal.train.data import at_device, describe_data, training_data, training_notes
 from weaktal.train.loggers import make_loggers
 from weaktal.train.loop import Summary, fit, launch
 from weaktal.train.measure import Measure, load_proposals
@@ -139,8 +139,7 @@ def train_run(
     if data is None:
         raise InputError("no data set: name its description with --data")
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-    for finding in dataset.check():
-        warnings.warn(str(finding), CoverageWarning, stacklevel=2)
+    notes = [str(finding) for finding in dataset.check()]
     if training.choose == "best-on-test" and training.evaluate_every is None:
         raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
     fabric = launch(training.device, training.precision, make_loggers(log_to, out))
@@ -188,6 +187,9 @@ def train_run(
         max_memory=training.max_memory,
         scratch=scratch,
     )
+    notes += training_notes(weak)
+    for note in notes if fabric.is_global_zero else ():
+        warnings.warn(note, CoverageWarning, stacklevel=2)
     if fabric.is_global_zero:
         Run.create(
             out,
@@ -197,7 +199,7 @@ def train_run(
             classes=weak.weak.classes,
             seed=seed,
             recipe=recipe,
-            data=describe_data(dataset, weak, subset, proposals),
+            data=describe_data(dataset, weak, subset, proposals, notes),
             training=training,
             resume=resume,
         )
