@@ -182,21 +182,22 @@ def pseudo_instances(
     return rows[nms(start, end, attention[rows], least, plus_one=False, group=video[rows])]
 
 
-def completeness_loss(
-    student: ProposalOutput, teacher: ProposalOutput, batch: PMILBatch, threshold: float
-) -> Tensor:
-    """Squared error of completeness from the tIoU with the other stream's nearest pseudo instance, (B,)."""
-    found = pseudo_instances(
-        batch.segment.cpu().numpy(),
-        teacher.attention.detach().float().sigmoid().cpu().numpy(),
-        batch.video.cpu().numpy(),
-        threshold,
-    )
+def completeness_loss(completeness: Tensor, attention: Tensor, batch: PMILBatch, threshold: float) -> Tensor:
+    """Squared error of completeness from the tIoU with the nearest pseudo instance, (B,).
+
+    Args:
+        completeness: (N,) in [0, 1], of one stream.
+        attention: (N,) in [0, 1], of the other one, without gradient.
+        batch: for segments and layout.
+        threshold: see `pseudo_instances`.
+    """
+    segment, video = batch.segment.cpu().numpy(), batch.video.cpu().numpy()
+    found = pseudo_instances(segment, attention.float().cpu().numpy(), video, threshold)
     one, other = batch.pair
     chosen = batch.overlap.new_zeros(len(batch.video))
     chosen[torch.from_numpy(found).to(chosen.device)] = 1
     target = torch.zeros_like(chosen).scatter_reduce(0, one, batch.overlap * chosen[other], "amax")
-    return mean_per_video((student.quality.sigmoid() - target) ** 2, batch.video, len(batch))
+    return mean_per_video((completeness - target) ** 2, batch.video, len(batch))
 
 
 def ramp(epoch: int, length: int) -> float:
@@ -285,7 +286,12 @@ class PMIL(Method):
             "video": video_loss(stream.classes, batch, True, config.topk),
             "attended": video_loss(attended, batch, False, config.topk),
             "consistency": consistency(stream, other, batch),
-            "completeness": completeness_loss(stream, other, batch, config.pseudo_threshold),
+            "completeness": completeness_loss(
+                stream.quality.sigmoid(),
+                other.attention.detach().sigmoid(),
+                batch,
+                config.pseudo_threshold,
+            ),
         }
 
     # training
