@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,11 +60,23 @@ class Server:
     """`weaktal app` in a process of its own."""
 
     def __init__(self, path: Path, *options: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         self.path, self.options = path, options
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "weaktal", "app", str(self.path), *self.options]
+        command = [
+            sys.executable,
+            "-m",
+            "weaktal",
+            "app",
+            str(self.path),
+            "--port",
+            str(self.port),
+            *self.options,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -71,7 +84,6 @@ class Server:
             assert self.process.stderr is not None
             raise AssertionError(self.process.stderr.read())
         self.root, _, self.token = self.url.partition("?token=")
-        self.port = int(self.root.rsplit(":", 1)[1].strip("/"))
 
     def kill(self) -> None:
         """As if the power went."""
@@ -80,7 +92,6 @@ class Server:
 
     def again(self) -> None:
         """The same address after a kill."""
-        self.options = ("--port", str(self.port))
         self.start()
 
     def stop(self) -> None:
@@ -109,7 +120,7 @@ def folder(videos: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
-    found = Server(folder, "--port", "0")
+    found = Server(folder)
     yield found
     found.stop()
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weaktal.app.document import Document, Record, split_key
+from weaktal.app.jobs import trained_on
 from weaktal.core import Detections, InputError, SnippetScores
 from weaktal.evaluate.matching import temporal_iou
 from weaktal.formats import load_detections
@@ -95,7 +96,11 @@ class Shelf:
         self._kept: dict[Path, tuple[Any, Findings]] = {}
 
     def get(self, folder: Path, document: Document) -> Findings:
-        classes = {r["name"]: id_ for id_, r in document.of("class")}
+        there = dict(document.of("class"))
+        # a class that was renamed since is still the same class
+        then = trained_on(folder).get("classes", {})
+        classes = {name: id_ for name, id_ in then.items() if id_ in there}
+        classes |= {r["name"]: id_ for id_, r in there.items() if r["name"] not in classes}
         files = [folder / "detections.json", *sorted(folder.glob("scores/*.safetensors"))]
         mark = (tuple(f.stat().st_mtime_ns for f in files if f.exists()), tuple(sorted(classes.items())))
         known = self._kept.get(folder)

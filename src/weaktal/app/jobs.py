@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from weaktal.app.project import Project
 from weaktal.app.work import JOB, LOCK, PROGRESS, hold
 from weaktal.core import InputError, did_you_mean, write_text
 from weaktal.core.names import file_name
+from weaktal.features.layouts import safetensors_about
 
 RECIPES = ("own", "demo")  # the first that a method has is used
 MOST_POINTS = 300  # of a curve of losses
@@ -330,6 +332,7 @@ class Jobs:
             "curve": curve,
             "detections": (path / "detections.json").exists(),
             "metrics": self._metrics(path),
+            "features": self._other_features(path),
         }
 
     def _left(self, name: str, done: int, total: int) -> float | None:
@@ -345,22 +348,42 @@ class Jobs:
     def _config(self, path: Path) -> dict[str, Any]:
         return self._kept(path / "config.yaml", lambda text: yaml.safe_load(text))
 
+    def _other_features(self, path: Path) -> str | None:
+        """In words, how the features of the project differ from those that a run was trained on."""
+        data = self._config(path).get("data") or {}
+        old = data.get("features") if isinstance(data, dict) else None
+        entry = self.project.description.get("features") or {}
+        folder = self.project.folder / (entry if isinstance(entry, str) else entry.get("path", "features"))
+        first = next(iter(sorted(folder.glob("[!.]*.safetensors"))), None) if folder.is_dir() else None
+        if not isinstance(old, dict) or first is None:
+            return None
+        new = self._kept(first, lambda _: None, about=safetensors_about)
+        keys = [k for k in ("backbone", "rate", "window", "stride", "offset") if k in old and k in new]
+        different = [f"{k} {old[k]}, now {new[k]}" for k in keys if not _alike(old[k], new[k])]
+        return (
+            "trained on other features than those that are here: " + "; ".join(different)
+            if different
+            else None
+        )
+
     def _metrics(self, path: Path) -> dict[str, Any] | None:
         said = self._kept(path / "metrics.json", json.loads)
         average = said.get("average_mAP")
         return {"average_mAP": average} if isinstance(average, int | float) else None
 
-    def _kept(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-        """A file that seldom changes, read when it does."""
+    def _kept(
+        self, path: Path, parse: Callable[[str], Any], about: Callable[[Path], Any] | None = None
+    ) -> dict[str, Any]:
+        """A file that seldom changes, read when it does: by its text, or by `about`."""
         try:
             mark = (path.stat().st_mtime_ns, path.stat().st_size)
             known = self._static.get(str(path))
             if known is None or known[0] != mark:
-                said = parse(path.read_text(encoding="utf-8"))
+                said = about(path) if about is not None else parse(path.read_text(encoding="utf-8"))
                 known = (mark, said if isinstance(said, dict) else {})
                 self._static[str(path)] = known
             return known[1]
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError, InputError):
             return {}
 
     def views(self) -> list[dict[str, Any]]:
@@ -401,6 +424,7 @@ class Jobs:
         data, chosen, _ = write_inputs(self.project, inputs, choice.supervision)
         with self.project.lock:
             document = self.project.document
+            ids = {r["name"]: id_ for id_, r in document.of("class")}
             clicks = sum(1 for _, r in document.of("click") if r["video"] in set(chosen))
             where = {name: self.project.video_path(name) for name in missing}
         job: dict[str, Any] = {
@@ -412,6 +436,7 @@ class Jobs:
             "data": str(data),
             "videos": len(chosen),
             "trained_on": chosen,
+            "classes": ids,
             "clicks": clicks,
             "created": time.time(),
         }
@@ -510,6 +535,12 @@ class Jobs:
         self._closing = True
         self._wake.set()
         self._thread.join()
+
+
+def _alike(one: object, other: object) -> bool:
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return one == other
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def make_proxy(source: Path, target: Path, progress: Callable[[float], None] | N
 
     Args:
         source: any video.
-        target: a ``.mp4`` path.
+        target: the copy, MP4 whatever its suffix.
         progress: called with the share that is done, from time to time.
     """
     import cv2
@@ -198,7 +198,7 @@ class Proxies:
         self._closing = False
 
     def path(self, name: str) -> Path:
-        return self.folder / f"{name}.proxy.mp4"
+        return self.folder / f"{name}.proxy"  # no suffix of a video: it is not to be taken for one
 
     def ready(self, name: str, source: Path) -> Path | None:
         """The proxy of a video, if it is there and of the file as it is."""

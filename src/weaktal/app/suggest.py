@@ -90,12 +90,13 @@ def suggest(
             counts[each.label] += 1
     rare = 1 - counts / max(1.0, counts.max(initial=0.0))
     known = _labelled_rows(labels, features) if features is not None else None
+    distances = _distances(candidates, known, features) if runs else {}
     scale = [_scale(run) for run in runs]
     found: list[Moment] = []
     for video in candidates:
         theirs = [(run[video], s) for run, s in zip(runs, scale, strict=True) if video in run]
         if theirs:
-            found += _moments(video, theirs, labels.get(video, ()), rare, known, features, excluded)
+            found += _moments(video, theirs, labels.get(video, ()), rare, distances.get(video), excluded)
     if not found:
         return _videos(labels, candidates, features)[:most]
     found.sort(key=lambda m: -m.value)
@@ -116,8 +117,7 @@ def _moments(
     theirs: Sequence[tuple[SnippetScores, tuple[float, float]]],
     said: Sequence[Label],
     rare: FloatArray,
-    known: FloatArray | None,
-    features: Features | None,
+    distance: tuple[FloatArray, TimeAxis] | None,
     excluded: frozenset[tuple[str, int]],
 ) -> list[Moment]:
     axis = theirs[0][0].axis
@@ -131,7 +131,10 @@ def _moments(
         curves.append(level)
     stack = np.stack(curves)  # (runs, T, C)
     mean, spread = stack.mean(0), 2 * stack.std(0)
-    new = _novelty(video, times, known, features)
+    new = None
+    if distance is not None:
+        far, snippets = distance
+        new = far[np.clip(snippets.positions_at(times), 0, len(far) - 1).astype(np.int64)]
     out = []
     for c in range(mean.shape[1]):
         if (video, c) in excluded:
@@ -182,17 +185,21 @@ def _labelled_rows(labels: Mapping[str, Sequence[Label]], features: Features) ->
     return _unit_rows(np.concatenate(parts)) if parts else None
 
 
-def _novelty(
-    video: str, times: FloatArray, known: FloatArray | None, features: Features | None
-) -> FloatArray | None:
-    """How far each moment is from what is labelled, 0 to 1 in this video's own range of cosines."""
-    got = features(video) if features is not None and known is not None else None
-    if got is None or known is None:
-        return None
-    rows, axis = got
-    at = np.clip(axis.positions_at(times), 0, len(rows) - 1).astype(np.int64)
-    distance: FloatArray = (1 - (_unit_rows(rows) @ known.T).max(1)) / 2
-    return np.clip(distance[at] / max(float(np.quantile(distance, 0.95)), 1e-6), 0, 1)
+def _distances(
+    candidates: Sequence[str], known: FloatArray | None, features: Features | None
+) -> dict[str, tuple[FloatArray, TimeAxis]]:
+    """How far the snippets of each video are from what is labelled: 0 to 1 of the far ones among them all."""
+    if features is None or known is None:
+        return {}
+    raw: dict[str, tuple[FloatArray, TimeAxis]] = {}
+    for video in candidates:
+        got = features(video)
+        if got is not None:
+            raw[video] = ((1 - (_unit_rows(got[0]) @ known.T).max(1)) / 2, got[1])
+    if not raw:
+        return {}
+    far = max(float(np.quantile(np.concatenate([d for d, _ in raw.values()]), 0.95)), 1e-6)
+    return {video: (np.clip(d / far, 0, 1), axis) for video, (d, axis) in raw.items()}
 
 
 def _videos(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 
@@ -37,4 +38,5 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
     )
     print(f"done in {time.monotonic() - begun:.0f} s; open {done.report}")
+    print(f"the same to look through, correct and go on with: weaktal app {shlex.quote(str(done.data))}")
     return 0

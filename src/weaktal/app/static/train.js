@@ -11,7 +11,7 @@ import { ask } from "./store.js";
  *   name: string, state: string, method: string, recipe: string | null, settings: string[], supervision: string | null, seed: number | null,
  *   created: number | null, videos: number | null, clicks: number | null, commands: string[], ours: boolean,
  *   error: string | null, steps: Step[], done: number, total: number, stage: string, left: number | null,
- *   curve: [number, number][], detections: boolean, metrics: { average_mAP: number } | null
+ *   curve: [number, number][], detections: boolean, metrics: { average_mAP: number } | null, features: string | null
  * }} Run
  * @typedef {{
  *   choices: Method[], allowed: Record<"video" | "point", { videos: number, reason: string | null }>,
@@ -195,6 +195,7 @@ export class TrainPage extends HTMLElement {
           h("progress", { max: 1, value: share(s), "aria-label": `${s.name} of ${run.name}` })))) : null,
       busy ? h("p", { class: "now" }, now, left ? ` · about ${span(left)} left` : "",
         run.curve.length && current?.name === "train" ? ` · loss ${run.curve.at(-1)?.[1].toPrecision(3)}` : "") : null,
+      run.features ? h("p", { class: "trouble" }, icon("warn"), run.features) : null,
       run.error ? h("p", { class: "error-text" }, run.error) : null,
       failed.length ? h("p", { class: "trouble" }, icon("warn"), `${count(failed.length, "video")} could not be read: ${failed[0]}`) : null,
       run.curve.length > 1 ? chart([{ name: run.name, points: run.curve, colour: "var(--accent)" }], chartWidth(), 90, `Loss of ${run.name}`) : null);
