@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from weaktal.train.prediction import predict as predict
     from weaktal.train.reports import report_runs as report_runs
     from weaktal.train.run import Run as Run
+    from weaktal.train.starts import train_starts as train_starts
     from weaktal.train.training import train_run as train_run
 
 # name -> the module that has it; no name is that of a room, which importing it would put in its place
@@ -71,6 +72,7 @@ _PLACES = {
     "search": "bench.search",
     "simulate_clicks": "files.convert",
     "train_run": "train.training",
+    "train_starts": "train.starts",
 }
 
 __all__ = ["__version__", *_PLACES]

@@ -52,7 +52,7 @@ def test_a_bench_runs_resumes_and_makes_its_table(tmp_path: Path, dataset: Path)
     assert [p.stat().st_mtime_ns for p in first] == times
 
     found = {row.kind: row for row in rows(alone, out)}
-    assert list(found) == ["last", "best-on-test", "difference", "published"]
+    assert list(found) == ["last", "weak", "best-on-test", "difference", "published"]
     averages = [100 * json.loads(p.read_text())["average_mAP"] for p in first]
     assert found["best-on-test"].mean["average"] == pytest.approx(np.mean(averages))
     assert found["best-on-test"].std is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.bench.toy import TINY, toy_dataset
-from weaktal.bench.search import held_out, read_space, search
+from weaktal.bench.search import Range, held_out, read_space, search
 from weaktal.core import Annotations, InputError, Video
 from weaktal.dataset import Dataset
 from weaktal.train import resolve_config
@@ -54,6 +54,22 @@ def test_a_search_finds_goes_on_and_leaves_a_recipe(tmp_path: Path) -> None:
     held = json.dumps((tmp_path / "out/trial0000/config.yaml").read_text())
     test = {v.name for v in dataset.subset("test")}
     assert not any(name in held for name in test)
+
+
+def test_by_labels_no_instance_is_looked_at(tmp_path: Path) -> None:
+    path = toy_dataset(tmp_path)
+    truth = json.loads((tmp_path / "gt.json").read_text())
+    for video in truth["database"].values():  # instances that no detection could meet
+        video["annotations"][0]["segment"] = [0.0, 1e-3]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    said: list[str] = []
+    space = {"learning_rate": Range(low=1e-7, high=1e-2, log=True)}
+    options = {"settings": TINY, "share": 0.5, "device": "cpu", "say": said.append}
+    best = search(path, "asm_loc", space, tmp_path / "out", trials=3, criterion="weak", **options)
+    scores = [float(text.rsplit(" ", 1)[1]) for text in said]
+    assert all(x < 0 for x in scores)
+    assert str(best) in said[int(np.argmax(scores))]
+    assert "likelihood of labels" in (tmp_path / "out/best.yaml").read_text()
 
 
 @pytest.mark.parametrize(

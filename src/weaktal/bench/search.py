@@ -1,5 +1,7 @@
 """Hyper-parameter search on a held-out part of the training set; the test set is never looked at.
 
+What is held out is measured against its instances, or, by the criterion "weak", against its labels alone.
+
 The space is a small file, a line per field of the method's configuration::
 
     learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
@@ -14,7 +16,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -28,8 +30,10 @@ from weaktal.train import DivergedError, Run, TrainingSettings, at_device, fit, 
 from weaktal.train.config import read_yaml
 from weaktal.train.loop import launch
 from weaktal.train.measure import Measure, load_proposals
+from weaktal.train.select import training_likelihood
 
 PathLike = str | os.PathLike[str]
+Criterion = Literal["average", "weak"]
 
 
 class Range(BaseModel):
@@ -125,6 +129,7 @@ def search(
     trials: int = 20,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    criterion: Criterion = "average",
     share: float = 0.2,
     seed: int = 0,
     device: str = "auto",
@@ -133,8 +138,11 @@ def search(
 ) -> dict[str, Any]:
     """Find good values by Optuna (TPE); goes on where an earlier call in the same folder stopped.
 
-    The held-out videos are measured against their instances, so the search, unlike training, uses full
-    annotations of that part of the training set.
+    By the criterion "average" the held-out videos are measured against their instances, so that the search,
+    unlike training, uses full annotations of that part of the training set. "weak" uses their labels alone:
+    the mean log of the video-level class scores at them. It is the score that chooses among starts (see
+    `weaktal.train.select.training_likelihood`), here of videos that no trial has trained on: settings differ
+    in how closely they fit what they have seen, as starts of one setting do not.
 
     Args:
         data: a data set, or its description.
@@ -143,6 +151,7 @@ def search(
         out: folder; gets ``trials.log`` (Optuna's journal), ``best.yaml`` (a recipe) and a run per trial.
         trials: in all, those of earlier calls included.
         recipe, settings: what is not searched.
+        criterion: what is maximised: "average" mAP, or "weak".
         share: of the training videos that is held out.
         seed: of the split, the sampler and the training.
         device: see `weaktal.train.fit`.
@@ -153,7 +162,8 @@ def search(
         The best values by field.
 
     Raises:
-        InputError: Optuna is not installed, or every trial diverged.
+        InputError: Optuna is not installed, every trial diverged, or "weak" and a method that has no class
+            scores of whole videos.
     """
     try:
         import optuna
@@ -168,7 +178,10 @@ def search(
     kind: type[Method] = find_method(method)
     train_on, measure_on = held_out(dataset.subset("train"), share, seed)
     weak = training_data(dataset, kind.supervision, seed=seed, proposals=segments, only=train_on)
-    measure = Measure(dataset, "train", proposals=segments, only=measure_on)
+    if criterion == "weak":
+        labelled = training_data(dataset, kind.supervision, seed=seed, only=measure_on)
+    else:
+        measure = Measure(dataset, "train", proposals=segments, only=measure_on)
     fabric = launch(device)
     weak = replace(weak, bank=at_device(weak.bank, fabric.device))
 
@@ -195,13 +208,17 @@ def search(
         except DivergedError as error:
             say(f"trial {trial.number}: {values}: {error}")
             raise optuna.TrialPruned from error
-        found = measure(trained)["average"]
-        say(f"trial {trial.number}: {values}: average mAP {found:.2f}")
+        if criterion == "weak":
+            found = training_likelihood(trained, labelled)
+            say(f"trial {trial.number}: {values}: log likelihood of labels {found:.4f}")
+        else:
+            found = measure(trained)["average"]
+            say(f"trial {trial.number}: {values}: average mAP {found:.2f}")
         return found
 
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(out / "trials.log"))),
-        study_name=method,
+        study_name=method if criterion == "average" else f"{method} by labels",
         direction="maximize",
         load_if_exists=True,
     )
@@ -219,6 +236,7 @@ def search(
     base = resolve_config(method, recipe, {**(settings or {}), **best}).model_dump(
         mode="json", exclude_unset=True
     )
-    text = f"# best of {len(study.trials)} trials: average mAP {study.best_value:.2f} on held-out videos\n"
+    what = "average mAP" if criterion == "average" else "log likelihood of labels"
+    text = f"# best of {len(study.trials)} trials: {what} {study.best_value:.4g} on held-out videos\n"
     write_text(out / "best.yaml", text + yaml.safe_dump(base, sort_keys=False))
     return best

@@ -20,7 +20,8 @@ class Row:
 
     Attributes:
         data, method: names in the plan.
-        kind: "last", "best-on-test", "difference" (best-on-test minus last) or "published".
+        kind: "last", "weak" (chosen by the labels of the training videos), "best-on-test", "difference"
+            (best-on-test minus last) or "published".
         protocol: name of the evaluation protocol; "" for published figures.
         runs: how many seeds.
         mean, std: by threshold, and "average"; the sample standard deviation, None for one run.
@@ -58,7 +59,9 @@ def _of_runs(data: str, method: str, metrics: Sequence[dict[str, Any]]) -> list[
         return [_row(data, method, metrics[0]["checkpoint"], protocol, chosen)]
     last = [_figures(m["last"]) for m in metrics]
     gain = [{k: c[k] - x[k] for k in c} for c, x in zip(chosen, last, strict=True)]
-    kinds = (("last", last), ("best-on-test", chosen), ("difference", gain))
+    kinds = [("last", last), (metrics[0]["checkpoint"], chosen), ("difference", gain)]
+    if all("weak" in m for m in metrics):
+        kinds.insert(1, ("weak", [m["weak"] for m in metrics]))
     return [_row(data, method, kind, protocol, figures) for kind, figures in kinds]
 
 

@@ -77,6 +77,14 @@ def share(text: str) -> float:
     return value
 
 
+def portion(text: str) -> float:
+    """A number above 0 and at most 1."""
+    value = number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, found {text[:40]!r}")
+    return value
+
+
 def frame_rate(text: str) -> float | Path:
     """Frames per second, or the path of a JSON table of them."""
     try:

@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the training videos (default 0.2)",
     )
+    add(
+        "--criterion",
+        choices=("average", "weak"),
+        default="average",
+        help="what is best on the held-out videos: average mAP against their instances (default), or weak: "
+        "the likelihood of their labels, without instances",
+    )
     options.add_recipe(parser)
     options.add_settings(parser)
     options.add_proposals(parser)
@@ -51,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         trials=args.trials,
         recipe=args.recipe,
         settings=options.settings(args.settings),
+        criterion=args.criterion,
         share=args.held_out,
         seed=args.seed,
         device=args.device,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from weaktal.cli import options
+from weaktal.core import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +41,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--protocol", help="evaluation protocol (default: the data set's)")
     add(
         "--choose",
-        choices=("last", "best-on-test"),
-        help="which checkpoint is the run's result (default last)",
+        choices=("last", "best-on-test", "weak"),
+        help="which checkpoint is the run's result (default last); weak: of every EPOCHS, the one that fits "
+        "the labels of the training videos best",
+    )
+    add(
+        "--until",
+        type=options.portion,
+        default=1.0,
+        metavar="SHARE",
+        help="stop after this share of the schedule; --resume goes on",
+    )
+    add(
+        "--starts",
+        type=options.count,
+        metavar="N",
+        help="train N seeds; the one that fits the labels of the training videos best becomes the run",
+    )
+    add(
+        "--early",
+        type=options.share,
+        metavar="SHARE",
+        help="with --starts: only the best goes on after this share of the schedule",
+    )
+    add("--keep", action="store_true", help="with --starts: keep the weights of all, for weaktal fuse")
+    add(
+        "--jobs",
+        type=options.count,
+        help="with --starts: so many at a time (default: what the machine takes)",
     )
     add(
         "--checkpoint-seconds",
@@ -78,6 +105,11 @@ def run(args: argparse.Namespace) -> int:
 
     if is_code(args.method):
         args.method = load_method(args.method).name
+    if args.starts is not None:
+        return _run_starts(args)
+    for option in ("early", "keep", "jobs"):
+        if getattr(args, option):
+            raise InputError(f"--{option} goes with --starts N")
     repeats = args.method.endswith((".yaml", ".yml"))
     if job_size()[0] > 1:
         signal.signal(signal.SIGTERM, _ended)
@@ -100,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
             evaluate_every=args.evaluate_every,
             protocol=args.protocol,
             choose=args.choose,
+            until=args.until,
             checkpoint_seconds=args.checkpoint_seconds,
             log_to=args.log_to,
             progress=not args.quiet,
@@ -115,4 +148,47 @@ def run(args: argparse.Namespace) -> int:
             print(f"average mAP {average:.2f} ({about.training.choose})", file=sys.stderr)
         path = args.data or about.data.get("path")
         print(f"next: weaktal localize {args.out} --data {path}", file=sys.stderr)
+    return 0
+
+
+def _run_starts(args: argparse.Namespace) -> int:
+    from weaktal.train.starts import train_starts
+
+    if args.method.endswith((".yaml", ".yml")):
+        raise InputError("--starts trains a method by its name, not the config.yaml of one run")
+    if args.data is None:
+        raise InputError("no data set: name its description with --data")
+    if args.until < 1 or args.proposals is not None:
+        raise InputError("neither --until nor --proposals goes with --starts")
+    started = train_starts(
+        args.method,
+        args.data,
+        args.out,
+        starts=args.starts,
+        early=args.early,
+        keep=args.keep,
+        jobs=args.jobs,
+        recipe=args.recipe,
+        settings=options.settings(args.settings),
+        seed=args.seed or 0,
+        subset=args.subset or "train",
+        resume=args.resume,
+        device=args.device,
+        precision=args.precision,
+        compile=args.compile,
+        max_memory=args.max_memory,
+        evaluate=args.evaluate,
+        evaluate_every=args.evaluate_every,
+        protocol=args.protocol,
+        choose=args.choose,
+        checkpoint_seconds=args.checkpoint_seconds,
+        log_to=args.log_to,
+        progress=not args.quiet,
+    )
+    print(started)
+    if started.metrics is not None:
+        print(
+            f"average mAP {100 * started.metrics['average_mAP']:.2f} (seed {started.pick})", file=sys.stderr
+        )
+    print(f"next: weaktal localize {args.out} --data {args.data}", file=sys.stderr)
     return 0

@@ -67,6 +67,14 @@ def method_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*METHODS, *_own, *_installed()]))
 
 
+def command_word(name: str) -> str:
+    """The word by which another process finds a method: its name, or ``FILE.py:CLASS`` of a loaded one."""
+    if name not in _own:
+        return name
+    kind = _own[name]
+    return f"{Path(inspect.getfile(kind)).resolve()}:{kind.__name__}"
+
+
 def is_code(name: str) -> bool:
     """Whether a word of the command line names a class in a file, as ``FILE.py:CLASS``."""
     return ".py:" in name

@@ -109,6 +109,15 @@ class Log:
                 file.writelines(json.dumps(x) + "\n" for x in lines)
 
 
+def logged_evaluations(path: Path) -> list[dict[str, float]]:
+    """What the evaluations as training went found, oldest first.
+
+    Raises:
+        InputError: a line is none of ours.
+    """
+    return [line["evaluation"] for line in _read(path) if "evaluation" in line]
+
+
 def _losses(line: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in line.items() if k not in PLACE}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ __all__ = ["DivergedError", "ProcessLostError", "Summary", "fit", "job_size", "l
 
 Evaluator = Callable[[Method], Mapping[str, float]]
 Losses = Callable[[Any], dict[str, Tensor]]
+# which checkpoint is a run's result: the last one; of evaluations as training goes the one with the highest
+# mAP on the test subset; or the one whose class scores fit the known labels of the training videos best
+Rule = Literal["last", "best-on-test", "weak"]
 
 
 @dataclass
@@ -73,8 +77,9 @@ class Habits:
 
     evaluate: Evaluator | None
     evaluate_every: int
-    choose: Literal["last", "best-on-test"]
+    choose: Rule
     criterion: str
+    until: float
     checkpoint_seconds: float
     checkpoint_steps: int | None
 
@@ -91,8 +96,9 @@ def fit(
     compile: bool = False,
     evaluate: Evaluator | None = None,
     evaluate_every: int = 1,
-    choose: Literal["last", "best-on-test"] = "last",
+    choose: Rule = "last",
     criterion: str = "average",
+    until: float = 1.0,
     checkpoint_seconds: float = 60.0,
     checkpoint_steps: int | None = None,
     loggers: Sequence[Any] = (),
@@ -114,8 +120,10 @@ def fit(
         compile: `torch.compile` of the training step.
         evaluate: called every `evaluate_every` epochs and at the end, with the method in evaluation mode, on
             the first process; its results are logged.
-        choose: "best-on-test" also keeps the weights with the highest `criterion` in ``checkpoints/best``.
+        choose: other rules than "last" also keep the weights with the highest `criterion` in
+            ``checkpoints/best``.
         criterion: a key of what `evaluate` returns.
+        until: share of all steps, above 0, after which to stop; resumed, training goes on from there.
         checkpoint_seconds, checkpoint_steps: how often ``checkpoints/last`` is replaced, by time and,
             optionally, by steps. Neither changes the result.
         progress: show progress on standard error.
@@ -129,7 +137,7 @@ def fit(
     if fabric is None:
         fabric = launch(device, precision, loggers)
         fabric.launch()
-    habits = Habits(evaluate, evaluate_every, choose, criterion, checkpoint_seconds, checkpoint_steps)
+    habits = Habits(evaluate, evaluate_every, choose, criterion, until, checkpoint_seconds, checkpoint_steps)
     with ExitStack() as held:
         if fabric.is_global_zero:
             held.enter_context(folder_held(out))
@@ -178,9 +186,11 @@ class _Training:
         self.optimizer: torch.optim.Optimizer | None = None
 
     def run(self) -> None:
-        """From where it stands to the end."""
+        """From where it stands to the end, or to where it is to stop."""
         for s in range(self.at.stage, len(self.stages)):
             stage = self.stages[s]
+            if self.total >= self.stop and stage.steps:
+                return
             self.begin(s)
             for step in range(self.at.step, stage.steps):
                 self.step(s, step)
@@ -188,8 +198,11 @@ class _Training:
                     self.report(step + 1)
                 if self.evaluates(stage, step + 1):
                     self.evaluate(stage, step + 1)
-                if self.saves():
+                stops = self.total >= self.stop
+                if self.saves() or stops:
                     self.save(self.last_path)
+                if stops and self.at.begun:
+                    return
             if not stage.steps:  # all that this stage does is to begin
                 self.at = Position(s + 1)
                 self.save(self.last_path)
@@ -198,6 +211,7 @@ class _Training:
         """Weights to the device, those of the last checkpoint if there is one, and the log as it was then."""
         self.place()
         self.stages = list(self.method.stages(self.data))
+        self.stop = math.ceil(self.habits.until * sum(stage.steps for stage in self.stages))
         self.resumed = self.restore() if resume else None
         if self.resumed is not None:
             self.at, self.best = self.resumed.position, self.resumed.best
@@ -306,7 +320,7 @@ class _Training:
                 text = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
                 self.show.say(f"{stage.name} step {done}: {text}")
             self.fabric.barrier()
-        if self.habits.choose == "best-on-test":
+        if self.habits.choose != "last":
             first = self.fabric.is_global_zero
             value = self.fabric.broadcast(found[self.habits.criterion] if first else 0.0)
             if self.best is None or value > self.best:

@@ -17,7 +17,9 @@ from weaktal.formats.scores import save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
 from weaktal.train.data import at_device, feature_bank, inference_bank
 from weaktal.train.inference import detect_videos, score_videos, with_grid
+from weaktal.train.log import logged_evaluations
 from weaktal.train.run import Run
+from weaktal.train.select import LIKELIHOOD
 
 
 class Measure:
@@ -71,8 +73,9 @@ class Measure:
         """Localize and evaluate a run; writes its ``scores/``, ``detections.json`` and ``metrics.json``.
 
         Returns:
-            What ``metrics.json`` holds: the evaluation, "checkpoint" ("last" or "best-on-test") and, for
-            "best-on-test", "last" with the evaluation of the last checkpoint.
+            What ``metrics.json`` holds: the evaluation, "checkpoint" (the rule that chose it) and, where that
+            is not "last", "last" with the evaluation of the last checkpoint. Where test subset and labels
+            were looked at as training went, "weak" tells what the choice by labels alone would have given.
         """
         rule = run.config.training.choose
         method = run.method()
@@ -85,8 +88,10 @@ class Measure:
         save_detections(detections, run.folder / "detections.json")
         metrics = {"checkpoint": rule, **self.result(detections).to_dict()}
         metrics["notes"] += [*run.config.data.get("notes", ()), *self._trained_on(run)]
-        if rule == "best-on-test":
+        if rule != "last":
             metrics["last"] = self.result(self.detections(run.method("last"))).to_dict()
+        if rule == "best-on-test" and (weak := weak_choice(run.folder / "log.jsonl")):
+            metrics["weak"] = weak
         write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
         return metrics
 
@@ -107,6 +112,15 @@ def percent(result: DetectionResult) -> dict[str, float]:
     """Mean AP in percent by threshold, and their average."""
     each = {f"{t:.2g}": 100 * float(m) for t, m in zip(result.tiou, result.mean_ap, strict=True)}
     return {"average": 100 * result.average, **each}
+
+
+def weak_choice(log: Path) -> dict[str, float]:
+    """Mean AP in percent by a log's evaluation of the highest TL (of equal ones the first); or nothing."""
+    both = [e for e in logged_evaluations(log) if LIKELIHOOD in e and "average" in e]
+    if not both:
+        return {}
+    best = max(both, key=lambda e: e[LIKELIHOOD])
+    return {k: v for k, v in best.items() if k != LIKELIHOOD}
 
 
 def load_proposals(path: str | os.PathLike[str] | None, dataset: Dataset) -> Detections | None:

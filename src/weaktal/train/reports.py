@@ -24,6 +24,11 @@ from weaktal.train.predict import CLEAR, clearest
 from weaktal.train.run import Run
 
 PathLike = str | os.PathLike[str]
+CHECKPOINT = {
+    "last": "last",
+    "best-on-test": "best on the test set",
+    "weak": "chosen by the labels of the training videos",
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
             "supervision": f"{find_method(config.method).supervision}-level",
             "recipe": config.recipe or "defaults",
             "seed": str(config.seed),
-            "checkpoint": "last" if config.training.choose == "last" else "best on the test set",
+            "checkpoint": CHECKPOINT[config.training.choose],
         },
     )
 

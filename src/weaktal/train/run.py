@@ -28,7 +28,7 @@ from weaktal.methods import find_method
 from weaktal.methods.protocol import Method, MethodConfig
 from weaktal.train import checkpoint
 from weaktal.train.config import read_yaml, validated
-from weaktal.train.loop import seed_torch
+from weaktal.train.loop import Rule, seed_torch
 
 
 class TrainingSettings(BaseModel):
@@ -39,7 +39,7 @@ class TrainingSettings(BaseModel):
     device: str = "auto"
     precision: str = "32-true"
     compile: bool = False
-    choose: Literal["last", "best-on-test"] = "last"
+    choose: Rule = "last"
     evaluate_every: int | None = Field(default=None, ge=1)
     protocol: str | None = None
     max_memory: str | None = None
@@ -201,7 +201,7 @@ class Run:
     def checkpoint(self, which: Literal["last", "best"] | None = None) -> Path:
         """Folder of a checkpoint; by default the one that the run's checkpoint rule names."""
         if which is None:
-            which = "best" if self.config.training.choose == "best-on-test" else "last"
+            which = "last" if self.config.training.choose == "last" else "best"
         return self.folder / "checkpoints" / which
 
     def method(self, which: Literal["last", "best"] | None = None) -> Method:

@@ -7,20 +7,21 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from weaktal.core import CoverageWarning, InputError
 from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.methods import find_method
-from weaktal.methods.protocol import Method
+from weaktal.methods.protocol import Method, SnippetMethod
 from weaktal.train.base_locator import base_proposals, base_scores, recipe_of
 from weaktal.train.config import resolve_config, validated
 from weaktal.train.data import at_device, describe_data, training_data, training_notes
 from weaktal.train.loggers import make_loggers
-from weaktal.train.loop import Summary, fit, launch
+from weaktal.train.loop import Rule, Summary, fit, launch
 from weaktal.train.measure import Measure, load_proposals
 from weaktal.train.run import Run, RunConfig, training_settings
+from weaktal.train.select import LIKELIHOOD, training_likelihood
 
 PathLike = str | os.PathLike[str]
 
@@ -65,7 +66,8 @@ def train_run(
     evaluate: bool = False,
     evaluate_every: int | None = None,
     protocol: str | None = None,
-    choose: Literal["last", "best-on-test"] | None = None,
+    choose: Rule | None = None,
+    until: float = 1.0,
     checkpoint_seconds: float = 60.0,
     log_to: Sequence[str] = (),
     progress: bool = False,
@@ -90,9 +92,12 @@ def train_run(
             `weaktal.train.feature_bank`.
         evaluate: localize and evaluate the test subset at the end; writes ``scores/``, ``detections.json``
             and ``metrics.json``.
-        evaluate_every: epochs between evaluations on the test subset as training goes; implies `evaluate`.
+        evaluate_every: epochs between evaluations on the test subset as training goes; implies `evaluate`,
+            except by the rule "weak", which then looks at the labels of the training videos.
         protocol: of the evaluation; default the data set's.
-        choose: which checkpoint is the run's result ("last"); "best-on-test" needs `evaluate_every`.
+        choose: which checkpoint is the run's result ("last"); "best-on-test" and "weak", which sees no test
+            label (see `weaktal.train.select.training_likelihood`), need `evaluate_every`.
+        until: share of the schedule, above 0, after which to stop; `resume` goes on from there.
         checkpoint_seconds: how often the last state is saved.
         log_to: "tensorboard", "wandb", "mlflow", besides ``log.jsonl``.
         progress: show progress on standard error.
@@ -140,8 +145,13 @@ def train_run(
         raise InputError("no data set: name its description with --data")
     dataset = data if isinstance(data, Dataset) else Dataset.load(data)
     notes = [str(finding) for finding in dataset.check()]
-    if training.choose == "best-on-test" and training.evaluate_every is None:
-        raise InputError("best-on-test chooses among evaluations", hint="add --evaluate-every EPOCHS")
+    if training.choose != "last" and training.evaluate_every is None:
+        raise InputError(f"{training.choose} chooses among evaluations", hint="add --evaluate-every EPOCHS")
+    scores_videos = issubclass(kind, SnippetMethod)
+    if training.choose == "weak" and not scores_videos:
+        raise InputError(f"{name} has no class scores of whole videos to choose by", field="choose")
+    if not 0 < until <= 1:
+        raise InputError("not a share of the schedule", field="until", found=until, expected="0 < until <= 1")
     fabric = launch(training.device, training.precision, make_loggers(log_to, out))
     fabric.launch()
     scratch = out / "features"
@@ -170,7 +180,7 @@ def train_run(
         )
     segments = load_proposals(proposals, dataset)
     measure = None
-    if evaluate or training.evaluate_every is not None:
+    if evaluate or (training.evaluate_every is not None and training.choose != "weak"):
         measure = Measure(
             dataset,
             protocol=training.protocol,
@@ -206,20 +216,30 @@ def train_run(
     fabric.barrier()
     run = Run.open(out)
     trained = run.build()
+    weak = replace(
+        weak,
+        bank=at_device(weak.bank, fabric.device, training.max_memory),
+        scores=base_scores(proposals),
+    )
+
+    def evaluator(trained: Method) -> dict[str, float]:
+        found = {} if measure is None else measure(trained)
+        if training.choose != "last" and scores_videos:
+            found[LIKELIHOOD] = training_likelihood(trained, weak)
+        return found
+
     summary = fit(
         trained,
-        replace(
-            weak,
-            bank=at_device(weak.bank, fabric.device, training.max_memory),
-            scores=base_scores(proposals),
-        ),
+        weak,
         run.folder,
         seed=seed,
         resume=resume,
         compile=training.compile,
-        evaluate=measure if training.evaluate_every else None,
+        evaluate=evaluator if training.evaluate_every else None,
         evaluate_every=training.evaluate_every or 1,
         choose=training.choose,
+        criterion=LIKELIHOOD if training.choose == "weak" else "average",
+        until=until,
         checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         fabric=fabric,
