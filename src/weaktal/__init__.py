@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from weaktal.files.diagnosis import diagnose as diagnose
     from weaktal.files.evaluation import evaluate_detections as evaluate_detections
     from weaktal.files.inspection import inspect as inspect
+    from weaktal.files.labels import begin_labels as begin_labels
     from weaktal.formats import load_annotations as load_annotations
     from weaktal.formats import load_detections as load_detections
     from weaktal.formats import save_annotations as save_annotations
@@ -53,6 +54,7 @@ _PLACES = {
     "Run": "train.run",
     "SnippetScores": "core",
     "TimeAxis": "core",
+    "begin_labels": "files.labels",
     "convert": "files.convert",
     "convert_checkpoint": "train.official",
     "diagnose": "files.diagnosis",

@@ -1,10 +1,11 @@
-"""`weaktal data inspect`, `weaktal data convert` and `weaktal data simulate-points`."""
+"""`weaktal data inspect`, `labels`, `convert` and `simulate-points`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 from weaktal.cli import options
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     look.add_argument("--quick", action="store_true", help="headers only: do not read feature values")
     look.add_argument("--json", type=options.path, metavar="FILE", help="the same for programs")
+    begin = actions.add_parser("labels", help="a table of videos to fill in, and the description beside it")
+    begin.add_argument("videos", nargs="+", type=options.path, metavar="VIDEO", help="files or folders")
+    begin.add_argument("--out", type=options.path, default=Path("labels.csv"), help="default labels.csv")
     turn = actions.add_parser("convert", help="from one format to another")
     turn.add_argument("source", type=options.path, metavar="SRC")
     turn.add_argument("target", type=options.path, metavar="DST")
@@ -81,6 +85,7 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """The answer, for programs and for people."""
     from weaktal.files.convert import convert, simulate_clicks
     from weaktal.files.inspection import inspect
+    from weaktal.files.labels import begin_labels
 
     if args.action == "simulate-points":
         done = simulate_clicks(
@@ -93,6 +98,10 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
             subset=args.subset,
         )
         return {}, str(done)
+    if args.action == "labels":
+        count, description = begin_labels(args.videos, args.out)
+        text = f"{args.out}: {count} videos; fill in which classes occur, a row for each class of a video"
+        return {}, f"{text}\n{description}: the description of the data set, for --data"
     about = {
         "annotations": args.annotations,
         "fps": args.fps,

@@ -19,7 +19,7 @@ from weaktal.features.extract.limits import Limits
 from weaktal.features.extract.pictures import video_pictures
 from weaktal.features.extract.videos import find_videos
 from weaktal.features.store import FeatureStore
-from weaktal.formats import save_detections
+from weaktal.formats import save_detections, segments
 from weaktal.formats.cues import Cue, to_edl, to_srt, to_vtt
 from weaktal.formats.scores import save_scores
 from weaktal.report.prediction import write_prediction_page
@@ -87,8 +87,8 @@ def predict(
 ) -> Prediction:
     """Segments of videos by a trained run; a video that cannot be read is told in the result, others go on.
 
-    Writes into `out`: ``features/``, ``detections.json`` and ``.csv``, ``scores.safetensors``, ``segments/``
-    (the clear segments as SubRip, WebVTT and EDL) and ``report.html``.
+    Writes into `out`: ``features/``, ``detections.json`` and ``.csv``, ``scores.safetensors``, the clear
+    segments as ``segments.csv`` and in ``segments/`` (SubRip, WebVTT and EDL), and ``report.html``.
 
     Args:
         run: the run, or its directory.
@@ -149,14 +149,15 @@ def predict(
     save_detections(joined, out / "detections.json")
     # a table holds no name with a line break in it; one odd name must not cost the others their table
     plain = [name for name in names if printable(name) == name]
-    rows = (
-        joined
-        if len(plain) == len(names)
-        else Detections.concatenate(
-            [Detections.empty(plain, classes), *(joined.of(name) for name in plain)], classes
-        )
-    )
-    save_detections(rows, out / "detections.csv")
+
+    def of_plain(found: Detections) -> Detections:
+        if len(plain) == len(names):
+            return found
+        parts = [Detections.empty(plain, classes), *(found.of(name) for name in plain)]
+        return Detections.concatenate(parts, classes)
+
+    save_detections(of_plain(joined), out / "detections.csv")
+    segments.write(of_plain(clear), out / "segments.csv")
     if len(plain) < len(names):
         notes += (
             f"{len(names) - len(plain)} videos are in detections.json alone: no table holds their names",

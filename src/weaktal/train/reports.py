@@ -15,7 +15,7 @@ from weaktal.evaluate import Protocol, evaluate, get_protocol
 from weaktal.evaluate.baseline import chance_detections
 from weaktal.evaluate.notes import aligned, unknown_classes
 from weaktal.features.extract.pictures import find_video, video_pictures
-from weaktal.formats import load_detections
+from weaktal.formats import load_detections, segments
 from weaktal.formats.scores import load_scores
 from weaktal.methods import find_method
 from weaktal.report import RunView, best_cut, run_view, write_report
@@ -72,8 +72,8 @@ def report_runs(
 ) -> Reported:
     """One HTML page of one run, or of several side by side: what was found, missed and invented.
 
-    Where the subset has no instances to evaluate against (weak labels only), the page shows what the first
-    run found, as `weaktal.predict` does.
+    Where the subset has no instances to evaluate against (weak labels only), the page shows what the run
+    found, as `weaktal.predict` does, with ``segments.csv`` beside it.
 
     Args:
         runs: runs, their directories, or detections files.
@@ -229,6 +229,9 @@ def _write_found(
     scores = {s.video: s for s in found.scores}
     durations = {name: _duration(annotations, found.detections, scores, name) for name in drawn}
     classes = found.detections.classes
+    parts = [Detections.empty(drawn, classes), *(clearest(found.detections, name) for name in drawn)]
+    clear = Detections.concatenate(parts, classes)
+    segments.write(clear, page.with_name("segments.csv"))
     write_prediction_page(
         page,
         title=title,
@@ -238,9 +241,7 @@ def _write_found(
             "evaluation": "none, nobody annotated instances here",
             "least score drawn": f"{CLEAR:g} of the best in each video",
         },
-        detections=Detections.concatenate(
-            [Detections.empty(drawn, classes), *(clearest(found.detections, name) for name in drawn)], classes
-        ),
+        detections=clear,
         durations=durations,
         scores=scores,
         thumbnails=pictures,
