@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores
+from weaktal.core import CoverageWarning, Detections, Grid, InputError, SnippetScores
 from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.formats.scores import load_scores, save_scores
@@ -86,7 +86,7 @@ def localize_run(
         method.config = validated(type(method.config), {**run.config.config, **settings})
     if from_scores:
         assert isinstance(method, SnippetMethod)
-        detections = with_grid(method.localize(scores), [s.axis for s in scores])
+        detections = replace(method.localize(scores), grid=_grid(run))
     else:
         data = data if data is not None else run.config.data.get("path")
         if data is None:
@@ -130,6 +130,14 @@ def same_features(run: Run, dataset: Dataset) -> None:
             found=difference,
             hint="name features that were made in the same way, and their rate",
         )
+
+
+def _grid(run: Run) -> Grid | None:
+    """The snippets of the features that a run was trained on, where it says so."""
+    made = run.config.data.get("features") or {}
+    rate, offset = made.get("rate"), made.get("offset") or 0.0
+    known = isinstance(rate, int | float) and isinstance(offset, int | float) and rate > 0
+    return Grid(float(rate), float(offset)) if known else None
 
 
 def _compare_classes(run: Run, dataset: Dataset) -> None:
