@@ -136,8 +136,9 @@ def _grid(run: Run) -> Grid | None:
     """The snippets of the features that a run was trained on, where it says so."""
     made = run.config.data.get("features") or {}
     rate, offset = made.get("rate"), made.get("offset") or 0.0
-    known = isinstance(rate, int | float) and isinstance(offset, int | float) and rate > 0
-    return Grid(float(rate), float(offset)) if known else None
+    if not isinstance(rate, int | float) or not isinstance(offset, int | float) or not rate > 0:
+        return None
+    return Grid(float(rate), float(offset))
 
 
 def _compare_classes(run: Run, dataset: Dataset) -> None:
