@@ -14,6 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from weaktal.core import InputError
@@ -389,6 +390,7 @@ class _Upright:
         self.size: tuple[int, int] | None = None
         self.steps: tuple[bool, bool, bool] = (False, False, False)
         self.image: Image | None = None
+        self.reformatter = VideoReformatter()  # a frame's own would be set up anew for every frame
 
     def __call__(self, frame: av.VideoFrame) -> Image:
         if self.size is None:
@@ -396,9 +398,8 @@ class _Upright:
             self.size = self._scaled(frame.width, frame.height)
             self.steps = _orientation(frame)
         try:
-            image: Any = frame.to_ndarray(
-                format="rgb24", width=self.size[0], height=self.size[1], interpolation="AREA"
-            )
+            scaled = self.reformatter.reformat(frame, *self.size, "rgb24", interpolation="AREA")
+            image: Any = scaled.to_ndarray()
         except (av.FFmpegError, ValueError):
             if self.image is None:
                 raise InputError("no picture can be decoded", file=self.reader.path) from None
