@@ -229,9 +229,9 @@ def test_a_transport_stream_that_begins_anywhere_begins_at_0(tmp_path: Path) -> 
     assert reader.info.start == 0
 
 
-@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+@pytest.mark.parametrize("suffix", ["ts", "mpg", "mkv"])
 def test_recordings_joined_byte_by_byte(tmp_path: Path, suffix: str) -> None:
-    codec = "libx264" if suffix == "ts" else "mpeg2video"
+    codec = "mpeg2video" if suffix == "mpg" else "libx264"
     fps = 25 if suffix == "mpg" else 10
     parts = [
         write_video(tmp_path / f"{n}.{suffix}", [numbered(n + k) for k in range(50)], fps, codec=codec)
@@ -243,6 +243,18 @@ def test_recordings_joined_byte_by_byte(tmp_path: Path, suffix: str) -> None:
     assert [number(f) for f in reader] == list(range(100))
     assert reader.info.duration == pytest.approx(100 / fps)
     assert "fall back" in reader.warnings[0]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "flv"])
+def test_a_second_file_that_no_player_sees_is_told(tmp_path: Path, suffix: str) -> None:
+    frames = [moving(k, (160, 120)) for k in range(50)]
+    whole = write_video(tmp_path / f"v.{suffix}", frames)
+    assert not VideoReader(whole).warnings
+    double = tmp_path / f"double.{suffix}"
+    double.write_bytes(2 * whole.read_bytes())
+    reader = VideoReader(double)
+    assert len(list(reader)) == 50
+    assert reader.warnings == ["another recording is joined behind this one and is not read, as in players"]
 
 
 def test_an_edit_list_leaves_out_what_it_leaves_out(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ class VideoReader:
             }
             self._broken = None
             packets = container.demux(*tracks)
+            end = 0  # of the last packet in the file
             while True:
                 try:
                     packet = next(packets, None)
@@ -208,6 +209,7 @@ class VideoReader:
                 if packet is None:
                     break
                 if packet.size:
+                    end = max(end, (packet.pos or 0) + packet.size)
                     rows[packet.stream_index].append(
                         (packet.pts, packet.dts, packet.duration, packet.is_discard)
                     )
@@ -232,6 +234,7 @@ class VideoReader:
                 pts, dts, duration, hidden, Fraction(stream.time_base), tuple(map(Fraction, rates))
             )
             zero = _zero(container)
+            self._behind = _joined_behind(self.path, container.format.name, end)
         if not len(pts):
             raise InputError("there is no picture in it", file=self.path, hint=self._broken)
         return TimeBase.of(times, zero, self.limits, self.path)
@@ -271,6 +274,8 @@ class VideoReader:
             raise InputError("no picture can be decoded", file=self.path, hint=self._broken)
         self.warnings += self.base.remarks(self.limits.gap) + decoded.remarks(self.base)
         self.warnings += self._ending(last)
+        if self._behind:
+            self.warnings.append("another recording is joined behind this one and is not read, as in players")
 
     def _ending(self, last: int) -> list[str]:
         """What is odd about the end, where picture `last` was the last good one."""
@@ -473,6 +478,28 @@ def _said_duration(container: Any, stream: Any) -> float | None:
     elif container.duration is not None and len(container.streams) == 1:  # else it may be that of the sound
         return float(container.duration / av.time_base)
     return None
+
+
+def _joined_behind(path: Path, kind: str, end: int) -> bool:
+    """Whether a second file follows in the file, which FFmpeg does not see in these containers."""
+    size = path.stat().st_size
+    if kind == "flv":  # sound and pictures lie side by side
+        return size - end > max(2**14, size // 20)
+    if not kind.startswith("mov"):
+        return False
+    at, found = 0, 0
+    with path.open("rb") as file:
+        while at + 8 <= size and found < 2:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4])
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            found += head[4:8] == b"moov"
+            if length < 8:
+                break
+            at += length
+    return found > 1
 
 
 def _timecode(container: Any, stream: Any) -> str | None:
