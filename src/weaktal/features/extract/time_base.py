@@ -442,20 +442,23 @@ def nominal_rate(
     if len(numbers) < 2:
         return (said[0] if said else Fraction(25)), np.zeros(1, np.int64)
     steps = np.diff(numbers)
-    rounding = 2 * float(max(tick, MILLISECOND) / tick)
-    candidates: list[Fraction] = []
-    if (steps == steps[0]).all():
-        exact = 1 / (int(steps[0]) * tick)
-        if tick < MILLISECOND:  # fine ticks say it themselves; of coarse ones 33 ms may be 30 a second
-            candidates = [exact]
+    exact = [1 / (int(steps[0]) * tick)] if (steps == steps[0]).all() and tick < MILLISECOND else []
     # what a header says may be FFmpeg's estimate: the usual rate beside it comes first
-    usual = sorted(USUAL, key=lambda r: abs(r / said[0] - 1)) if said else list(USUAL)
-    near = [r for r in usual if said and abs(r / said[0] - 1) < Fraction(1, 200)]
-    for rate in [*candidates, *near, *said, *usual]:
-        grid = _on_grid(numbers, float(1 / rate / tick), rounding)
-        if grid is not None:
-            return rate, grid
-    return _fitted(numbers, steps, tick, rounding)
+    near = [r for r in USUAL if said and abs(r / said[0] - 1) < Fraction(1, 200)]
+    named = [*exact, *sorted(near, key=lambda r: abs(r / said[0] - 1)), *said]
+    coarse = float(MILLISECOND / tick)
+    for rounding in (2.0, 2 * coarse) if coarse > 1 else (2.0,):
+        for rate in named:
+            grid = _on_grid(numbers, float(1 / rate / tick), rounding)
+            if grid is not None:
+                return rate, grid
+        fits = [(r, g) for r in USUAL if (g := _on_grid(numbers, float(1 / r / tick), rounding)) is not None]
+        if fits:
+            return min(fits, key=lambda fit: np.ptp(numbers - fit[1] * float(1 / fit[0] / tick)))
+        found = _fitted(numbers, steps, tick, rounding)
+        if found is not None:
+            return found
+    return None
 
 
 def _on_grid(numbers: IntArray, period: float, rounding: float) -> IntArray | None:
