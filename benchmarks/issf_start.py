@@ -1,11 +1,11 @@
-"""Whole trainings of ISSF from the initial weights of the published code, ours or one video at a time.
+"""Whole trainings of ISSF from the initial weights of the published code.
 
-usage: python benchmarks/issf_training.py DATA.yaml --out RUNS [--seeds 0 1 2] [--weights 2] [--plain]
+    python benchmarks/issf_start.py DATA.yaml --out RUNS [--seeds 0 1 2] [--weights 2]
 
-How an ISSF run at small widths ends depends on its initial weights, so to compare with the published code (or
-two loops with each other) they must be the same. From a seed the published code draws, before the layers
-that it uses, some that it never uses; this draws the same numbers in the same order. Orders of videos and
-dropout are ours. `--plain` trains with the loop of `benchmarks/issf.py`. Evaluated by the published protocol,
+How an ISSF run at small widths ends depends on its initial weights, so to compare with the published code
+they must be the same. From a seed the published code draws, before the layers that it uses, some that it
+never uses; this draws the same numbers in the same order. Orders of videos and
+dropout are ours. Evaluated by the published protocol,
 with the published thresholds and with those of the maximum.
 """
 
@@ -16,14 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from issf import plain_step
 from torch import Tensor, nn
 
 from weaktal.cli import main as weaktal
 from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.methods.issf import ISSF, ISSFConfig
-from weaktal.methods.protocol import TrainingData
 from weaktal.train import fit, inference_bank, training_data
 from weaktal.train.inference import detect_videos
 
@@ -60,28 +58,12 @@ def published_weights(seed: int, dim: int, classes: int, reduction: int) -> dict
     return {name: w.detach().clone() for name, w in weights.items()}
 
 
-def train_plainly(method: ISSF, data: TrainingData) -> None:
-    """The whole schedule, one video at a time, with torch's dropout and Adam."""
-    c = method.config
-    optimizer = torch.optim.Adam(
-        method.network.parameters(), lr=c.lr, betas=c.betas, weight_decay=c.weight_decay
-    )
-    method.train()
-    for step in range(c.epochs * len(data) // c.batch_size):
-        method.before_step(0, step, data)
-        batch = method.draw(0, step, data)
-        optimizer.zero_grad()
-        plain_step(method, batch.names, data, batch.epochs[0])
-        optimizer.step()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of orders and dropout")
     parser.add_argument("--weights", type=int, help="seed of the initial weights (default: the same)")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--plain", action="store_true", help="one video at a time")
     args = parser.parse_args()
     torch.set_num_threads(1)
     dataset = Dataset.load(args.data)
@@ -93,12 +75,8 @@ def main() -> None:
         drawn = seed if args.weights is None else args.weights
         weights = published_weights(drawn, data.bank.dim, len(data.weak.classes), config.gate_reduction)
         method.network.load_state_dict(weights)
-        run = args.out / f"{'plain' if args.plain else 'ours'}-{drawn}-{seed}"
-        if args.plain:
-            torch.manual_seed(seed)
-            train_plainly(method, data)
-        else:
-            fit(method, data, run)
+        run = args.out / f"ours-{drawn}-{seed}"
+        fit(method, data, run)
         for of in ("activation", "maximum"):
             method.config = config.model_copy(update={"thresholds_of": of})
             path = run / f"detections-{of}.json"

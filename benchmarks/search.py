@@ -1,81 +1,29 @@
-"""Point-level methods: batched RoI alignment, boundary adaptation, soft suppression, sequence search.
+"""What runs between the steps of a training and after its scores: searches, pseudo segments, suppression.
 
-    python benchmarks/point.py
+    python benchmarks/search.py
 
 Ours against plain loops that follow the published procedures step by step, on the same input; both must give
-the same values. The best of a few runs, in CPU seconds, one thread.
+the same. The best of a few runs, in CPU seconds of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
+from harness import SIZES, best, clock, head, report, thumos_like
 from numpy.typing import NDArray
 
+from weaktal.core import SnippetScores
 from weaktal.localize.boundary_adaptation import adapt_boundaries
 from weaktal.localize.nms import soft_nms
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, search_sequences
-from weaktal.nn.roi_align import roi_align_naive, segment_parts
-
-BINS = 12
-
-
-def clock() -> float:
-    """Wall time; of a process with one thread on a CPU its own time, so that other programs do not count."""
-    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
-    return time.process_time() if alone else time.perf_counter()
-
-
-def best(run: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        begin = clock()
-        run()
-        seconds.append(clock() - begin)
-    return min(seconds)
-
-
-def report(what: str, ours: float, plain: float) -> None:
-    print(f"{what}: {1000 * ours:.2f} ms, plain loops {1000 * plain:.1f} ms, ratio {plain / ours:.1f}")
-
-
-# ------------------------------------------------------------------------------------- segment features
-
-
-def features(count: int, snippets: int, dim: int, share: int, repeats: int) -> None:
-    rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.standard_normal((snippets, dim)).astype(np.float32))
-    start = torch.from_numpy(rng.uniform(0, snippets - 10, count)).float()
-    end = (start + torch.from_numpy(rng.gamma(2.0, 8.0, count)).float()).clamp(max=snippets)
-    first = torch.zeros(count, dtype=torch.int64)
-    places = first, first + snippets, (end - start).max().expand(count), start, end
-    # one segment after the other takes every share-th; the time is scaled
-    some = [p[::share] for p in places]
-
-    def ours() -> torch.Tensor:
-        return segment_parts(x, *places, BINS)
-
-    def plain() -> torch.Tensor:
-        a, n, longest, s, e = some
-        padding, quarter = torch.ceil(longest * 0.25) + 1, (e - s) / 4
-        low, high = s - quarter + padding - 0.5, e + quarter + padding - 0.5
-        bins = roi_align_naive(x, a, n, low, high, BINS, padding.long())
-        return torch.stack([bins[:, i:j].amax(1) for i, j in ((0, 2), (2, 10), (10, 12))], 1)
-
-    error = (ours()[::share] - plain()).abs().max()
-    assert error < 1e-3, error
-    seconds = [[], []]
-    for _ in range(repeats):  # in turn, since a machine that others use is not always equally fast
-        for kept, run in zip(seconds, (ours, plain), strict=True):
-            kept.append(best(run, 3))
-    scale = count / len(some[0])
-    report(f"features of {count} proposals, width {dim}", min(seconds[0]), scale * min(seconds[1]))
-
+from weaktal.methods.asm_loc import ASMLoc, ASMLocConfig
+from weaktal.methods.protocol import TrainingData
+from weaktal.train.config import resolve_config
 
 # ------------------------------------------------------------------------- adaptation and suppression
 
@@ -135,7 +83,7 @@ def suppression(count: int, snippets: int, classes: int, repeats: int) -> None:
         return out
 
     np.testing.assert_allclose(ours(), plain(), rtol=1e-9, atol=1e-9)
-    what = f"boundary adaptation and soft suppression of {count} proposals, {classes} classes"
+    what = f"TSPNet: boundary adaptation and soft suppression of {count} proposals, {classes} classes"
     report(what, best(ours, 10 * repeats), best(plain, repeats))
 
 
@@ -203,27 +151,116 @@ def search(pairs: int, snippets: int, loop_pairs: int, repeats: int) -> None:
     def ours() -> NDArray[np.float32]:
         return search_sequences(scores, marks, lengths)[1]
 
-    begin = time.process_time()
+    begin = clock()
     plain = [
         plain_search(scores[i, :n], marks[i, :n].tolist(), 25, 0.1)
         for i, n in enumerate(lengths[:loop_pairs])
     ]
-    seconds = (time.process_time() - begin) * lengths.sum() / lengths[:loop_pairs].sum()
+    seconds = (clock() - begin) * lengths.sum() / lengths[:loop_pairs].sum()
     np.testing.assert_allclose(ours()[:loop_pairs], plain, atol=2e-3)  # near ties may go either way
-    report(f"search of {pairs} (video, class) pairs", best(ours, repeats), seconds)
+    report(f"LAC: search of {pairs} (video, class) pairs", best(ours, repeats), seconds)
+
+
+# ------------------------------------------------------------------------------------- pseudo segments
+
+
+def activations(data: TrainingData, snippets: int, seed: int = 1) -> list[SnippetScores]:
+    """Scores with actions of a few seconds every 15 seconds or so, as a trained network gives them."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for video, axis in zip(data.weak.videos, data.bank.axes, strict=True):
+        length = min(axis.length, snippets)
+        centres = np.arange(length) / length * axis.end
+        attention = np.full(length, 0.15)
+        for start in np.arange(rng.uniform(0, 15), axis.end, 15):
+            width = rng.lognormal(1.0, 0.6)
+            attention += rng.uniform(0.3, 0.8) * np.exp(-(((centres - start) / width) ** 4))
+        attention = np.clip(attention + rng.normal(0, 0.04, length), 0, 1)
+        cas = rng.uniform(0, 0.04, (length, 20))
+        votes = np.full(20, 0.03)
+        for label in (video.labels[0], int(rng.integers(20))):
+            cas[:, label] += 0.7 * attention
+            votes[label] = 0.4
+        cas, attention = cas.astype(np.float32), attention.astype(np.float32)
+        out.append(SnippetScores(video.name, cas, attention, votes, axis.resampled(length)))
+    return out
+
+
+def plain_pseudo_segments(scores: list[SnippetScores], config: ASMLocConfig) -> list[list[tuple[float, ...]]]:
+    assert config.pseudo_on_attention is not None
+    up = config.upsampling
+    out = []
+    for score in scores:
+        length = len(score.foreground)
+        at = np.arange(0, length, 1 / up)
+        low = np.clip(np.floor(at).astype(int), 0, length - 2)
+        part = at - low
+        second = score.axis.end / (length * up)
+        attention = score.foreground[low] * (1 - part) + score.foreground[low + 1] * part
+        kept = []
+        for label in np.flatnonzero(score.video_scores > config.class_threshold):
+            cas = score.cas[low, label] * (1 - part) + score.cas[low + 1, label] * part
+            found = []
+            for threshold in np.arange(*config.pseudo_on_attention):
+                above = np.where(attention >= threshold)[0]
+                for run in np.split(above, np.where(np.diff(above) != 1)[0] + 1):
+                    if len(run) < 2:
+                        continue
+                    n = len(run)
+                    left = list(range(max(0, int(run[0] - config.margin * n)), run[0]))
+                    right = list(range(run[-1] + 1, min(len(at) - 1, int(run[-1] + config.margin * n)) + 1))
+                    outer = left + right
+                    contrast = np.mean(cas[run]) - (np.mean(cas[outer]) if outer else 0.0)
+                    found.append((run[0] * second, (run[-1] + 1) * second, float(contrast)))
+            order = list(np.argsort([f[2] for f in found])[::-1])
+            while order:
+                best = order.pop(0)
+                s, e, c = found[best]
+                kept.append((float(label), s, e, c))
+                rest = []
+                for i in order:
+                    both = max(0.0, min(e, found[i][1]) - max(s, found[i][0]) + 1)
+                    union = (e - s + 1) + (found[i][1] - found[i][0] + 1) - both
+                    if both / union < config.nms_threshold:
+                        rest.append(i)
+                order = rest
+        out.append(kept)
+    return out
+
+
+def pseudo_segments(videos: int, loop_videos: int, repeats: int) -> None:
+    config = resolve_config("asm_loc", "thumos14")
+    assert isinstance(config, ASMLocConfig)
+    data = thumos_like(replace(SIZES["published"], dim=8, videos=videos))
+    method = ASMLoc(config, dim=8, classes=data.weak.classes)
+    scores = activations(data, config.snippets)
+    some = scores[:loop_videos]
+    grids = config.pseudo_on_cas, config.pseudo_on_attention, 0.0
+    begin = clock()
+    expected = plain_pseudo_segments(some, config)
+    plain = (clock() - begin) * sum(map(length, scores)) / sum(map(length, some))
+    assert len(method._segments(some, *grids)) == sum(map(len, expected))
+    report(
+        f"ASM-Loc: pseudo segments of {videos} videos",
+        best(lambda: method._segments(scores, *grids), repeats),
+        plain,
+    )
+
+
+def length(scores: SnippetScores) -> int:
+    return len(scores.foreground)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--dims", type=int, nargs="+", default=[128, 2048])
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for dim in args.dims:
-        features(3000, 400, dim, 30, args.repeats)
+    head("what", "ours", "plain loops", "ratio")
     for classes in (1, 2):
         suppression(300, 400, classes, args.repeats)
     search(220, 400, 8, args.repeats)
+    pseudo_segments(200, 40, args.repeats)
 
 
 if __name__ == "__main__":
