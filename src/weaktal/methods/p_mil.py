@@ -158,6 +158,7 @@ def consistency(student: ProposalOutput, teacher: ProposalOutput, batch: PMILBat
     return mean / batch.labels.sum(1).clamp(min=1)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def pseudo_instances(
     segment: NDArray[np.float32], attention: NDArray[np.float32], video: IntArray, threshold: float
 ) -> IntArray:
