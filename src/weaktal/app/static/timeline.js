@@ -539,23 +539,42 @@ export class Timeline extends HTMLElement {
     for (const lane of this.lanes) {
       g.fillStyle = ink.sunken ?? "";
       g.fillRect(0, lane.top, this.width, lane.height - 2);
-      let column = -1; // where many are narrower than a pixel, one is drawn
       let chosen = null;
+      // one path for all that look alike: thousands of single fills are slow
+      const bars = new Path2D(), clicks = new Path2D();
+      const top = lane.top + 3, tall = LANE - 8, middle = top + tall / 2, r = 5.5;
+      let until = -1; // where many are narrower than a pixel, one is drawn
+      const perSecond = this.width / (this.view[1] - this.view[0]);
       for (const mark of this.visible(this.byClass.get(lane.class.id) ?? [])) {
         const moved = this.moving?.key === mark.key ? this.moving.fields : null;
-        if (mark.key === this.selected) {
+        if (mark.key === this.selected || moved) {
           chosen = { mark, moved };
           continue;
         }
-        if (mark.kind !== "click") {
-          const a = this.x(mark.start), b = this.x(mark.end);
-          if (b - a < 1.5) {
-            if (Math.floor(a) === column) continue;
-            column = Math.floor(a);
-          }
+        const a = (mark.start - this.view[0]) * perSecond;
+        if (mark.kind === "click") {
+          clicks.moveTo(a, middle - r);
+          clicks.lineTo(a + r, middle);
+          clicks.lineTo(a, middle + r);
+          clicks.lineTo(a - r, middle);
+          clicks.closePath();
+          continue;
         }
-        this.drawMark(g, ink, lane, mark, false, moved);
+        const width = Math.max(1.5, (mark.end - mark.start) * perSecond);
+        if (mark.kind === "negative" || (mark.note && width > 10)) this.drawMark(g, ink, lane, mark, false, null);
+        else if (width > 6) bars.roundRect(a, top, width, tall, 3);
+        else if (a + width > until) {
+          const from = Math.max(a, until);
+          bars.rect(from, top, a + width - from, tall);
+          until = a + width;
+        }
       }
+      g.fillStyle = lane.class.colour;
+      g.fill(bars);
+      g.fill(clicks);
+      g.lineWidth = 1;
+      g.strokeStyle = ink.panel ?? "";
+      g.stroke(clicks);
       if (chosen) this.drawMark(g, ink, lane, chosen.mark, true, chosen.moved);
       if (this.ghost?.class === lane.class.id) {
         const a = this.x(Math.min(this.ghost.start, this.time)), b = this.x(Math.max(this.ghost.start, this.time));
