@@ -86,6 +86,7 @@ def prepare(page: Any, name: str) -> str:
     if name == "review":
         page.wait_for_function("() => document.querySelector('wt-review').timeline.detections.length")
     if name == "train":
+        page.wait_for_selector(".compare-check input >> nth=1")
         for box in page.query_selector_all(".compare-check input"):
             box.check()
     return {"library": ".row", "annotate": ".label-row", "train": ".method", "review": ".found-row"}.get(
@@ -111,7 +112,9 @@ def main() -> None:
                 page.wait_for_timeout(4000)
                 image = Image.open(io.BytesIO(page.screenshot()))
                 path = OUT / f"app-{name}-{width}-{scheme}.png"
-                image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+                image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(
+                    path, optimize=True
+                )
                 print(path, f"{path.stat().st_size / 1000:.0f} kB", flush=True)
                 page.close()
         finally:

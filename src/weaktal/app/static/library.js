@@ -207,7 +207,7 @@ export class LibraryPage extends HTMLElement {
           h("a", { href: `#/annotate/${encodeURIComponent(row.name)}`, title: row.name }, row.name),
           row.trouble ? h("span", { class: "trouble", title: row.trouble }, icon("warn"), row.trouble)
             : row.note ? h("span", { class: "hint", title: row.note }, row.note)
-            : row.subset !== "train" ? h("span", { class: "hint" }, row.subset) : null)),
+            : row.subset !== "train" ? h("span", { class: "hint" }, row.subset === "test" ? "held out" : row.subset) : null)),
       h("span", { class: "c-length", role: "cell" }, row.duration === null ? "–" : clock(row.duration)),
       h("span", { class: "c-state", role: "cell" }, h("span", { class: `chip ${row.state}` }, STATES[row.state])),
       h("span", { class: "c-tags", role: "cell" }, tags),
