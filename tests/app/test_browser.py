@@ -526,3 +526,41 @@ def test_the_page_tells_of_what_happens_outside(page: Any, server: Server) -> No
     shutil.copy(server.path / "demo_train_001.mp4", server.path / "demo_train_000.mp4")
     open_video(page, "demo_train_000")
     page.wait_for_selector(".toast >> text=has changed")
+
+
+def test_a_duplicated_tab_is_another_author(page: Any, server: Server) -> None:
+    mine = page.evaluate("() => document.querySelector('wt-app').store.author")
+    double = page.context.new_page()
+    double.add_init_script(f"sessionStorage.setItem('weaktal-tab', {json.dumps(mine)})")
+    double.goto(server.url)
+    double.wait_for_selector(".row")
+    assert double.evaluate("() => document.querySelector('wt-app').store.author") != mine
+    double.close()
+    page.reload()
+    page.wait_for_selector(".row")
+    assert page.evaluate("() => document.querySelector('wt-app').store.author") == mine
+
+
+def test_undo_in_review_brings_a_detection_back(page: Any, server: Server) -> None:
+    add_classes(page, "Jump")
+    settled(page)
+    run = server.path / "runs/00-seen"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("method: lac\nseed: 0\n")
+    rows = [{"label": "Jump", "score": 0.9 - i / 10, "segment": [i, i + 0.8]} for i in range(3)]
+    (run / "detections.json").write_text(json.dumps({"results": {"demo_train_001": rows}}))
+    page.click("nav >> text=Review")
+    page.wait_for_function("() => document.querySelectorAll('.found-row').length === 3")
+    page.click(".found-row >> nth=1")
+    page.keyboard.press("Delete")  # the button that was clicked does not keep the keys
+    page.wait_for_function("() => document.querySelectorAll('.found-row').length === 2")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('.found-row').length === 1")
+    until(lambda: server.saved()["demo_train_001"].get("negatives"), "the negative")
+    until(lambda: server.saved()["demo_train_001"]["annotations"], "the segment")
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => document.querySelectorAll('.found-row').length === 2")
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => document.querySelectorAll('.found-row').length === 3")
+    settled(page)
+    until(lambda: "negatives" not in server.saved()["demo_train_001"], "both to be gone")

@@ -176,13 +176,22 @@ def test_the_project_of_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "clicks.txt").write_text("a,1.7,Jump\n")
     description = "name: mine\nannotations: gt.json\npoints: clicks.txt\nfeatures: {path: feats, rate: 2}\n"
     (tmp_path / "data.yaml").write_text(description)
+    for run in ("lac-0", "tspnet-0/base", "unfinished"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "config.yaml").write_text("method: lac\n")
+        if run != "unfinished":
+            (tmp_path / run / "detections.json").write_text('{"results": {}}')
     project = Project.open(tmp_path / "data.yaml")
     assert project.folder == tmp_path / "data-app"
     project.close()
+    runs = sorted((tmp_path / "data-app/runs").iterdir())
+    assert [p.name for p in runs] == ["lac-0", "tspnet-0-base"]  # links: nothing is copied
+    assert runs[1].resolve() == tmp_path / "tspnet-0/base"
     found, given = Dataset.load(project.folder / "project.yaml"), Dataset.load(tmp_path / "data.yaml")
     assert found.annotations == given.annotations
     assert found.features["path"].resolve() == tmp_path / "feats"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["clicks.txt", "data-app", "data.yaml", "gt.json"]
+    made = {"data-app", "lac-0", "tspnet-0", "unfinished"}
+    assert {p.name for p in tmp_path.iterdir()} - made == {"clicks.txt", "data.yaml", "gt.json"}
     again = Project.open(tmp_path / "data.yaml")  # not imported twice
     assert again.document.state == project.document.state
     again.close()

@@ -63,6 +63,11 @@ class App extends HTMLElement {
     this.store.on("notice", (text) => toast(text, { kind: "warn", stay: true, action: "Read", call: () =>
       void fetch("/api/notices/read", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" }) }));
     addEventListener("hashchange", () => this.route());
+    // after a click with the pointer, keys are the page's again: Space plays, Enter goes on
+    addEventListener("click", (event) => {
+      const el = event.target instanceof Element ? event.target.closest("button, a, summary") : null;
+      if (event.detail > 0 && el instanceof HTMLElement && !el.closest("dialog, form")) el.blur();
+    });
     addEventListener("beforeunload", (event) => {
       if (this.store.queue.length && !this.store.online) event.preventDefault();
     });

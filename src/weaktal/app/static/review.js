@@ -74,6 +74,7 @@ export class ReviewPage extends HTMLElement {
     const later = quiet(() => this.refresh(), 50);
     this.ends.push(() => removeEventListener("keydown", press, true),
       this.store.on("video", () => this.showMarks()), this.store.on("classes", later),
+      this.store.on("back", () => void this.load(this.runs)),
       this.context.keys.bind(this.bindings()));
   }
 
@@ -151,6 +152,8 @@ export class ReviewPage extends HTMLElement {
       if (found.foreign.length)
         toast(`Classes of these runs that the project does not have: ${found.foreign.join(", ")}.`, { kind: "warn" });
       this.fillSelects();
+      const { current } = this;
+      if (current) this.current = this.rows.find((r) => r.id === current.id) ?? null;
       this.refresh();
       if (!this.current || !this.shown.includes(this.current)) this.choose(this.shown[0] ?? null);
     } catch (error) {

@@ -27,21 +27,36 @@ export async function ask(path, body) {
 /** The server does not want to do something, and says why. */
 export class Refused extends Error {}
 
-/** The id of this tab: its edits are undone apart from those of others, also after a reload. */
-function tabId() {
-  let id = sessionStorage.getItem("weaktal-tab");
-  if (!id) {
-    id = "tab-" + crypto.getRandomValues(new Uint32Array(2)).join("").slice(0, 14);
-    sessionStorage.setItem("weaktal-tab", id);
+/**
+ * The id of this tab: its edits are undone apart from those of others, also after a reload. A tab that was
+ * duplicated has the other one's id in its storage; it gets a new one, or the two would be taken for one author.
+ * @returns {Promise<string>}
+ */
+async function tabId() {
+  const fresh = () => "tab-" + crypto.getRandomValues(new Uint32Array(2)).join("").slice(0, 14);
+  let id = sessionStorage.getItem("weaktal-tab") ?? fresh();
+  const claim = (/** @type {string} */ name) => new Promise((resolve) => {
+    void navigator.locks.request(name, { ifAvailable: true }, (lock) => {
+      resolve(lock !== null);
+      return lock ? new Promise(() => undefined) : undefined; // held as long as this tab lives
+    });
+  });
+  // (there are no locks where the page comes over the network without encryption)
+  if ("locks" in navigator && !(await claim(id))) {
+    id = fresh();
+    sessionStorage.removeItem(QUEUE);
+    await claim(id);
   }
+  sessionStorage.setItem("weaktal-tab", id);
   return id;
 }
 
 /**
- * Events: "rows" (detail: names, or null for all), "classes", "video", "save", "undo", "jobs", "proxy", "notice".
+ * Events: "rows" (detail: names, or null for all), "classes", "video", "save", "undo", "jobs", "proxy", "notice", "back"
+ * (something was undone or redone).
  */
 export class Store extends EventTarget {
-  author = tabId();
+  author = "";
   name = "";
   folder = "";
   version = 0;
@@ -60,7 +75,7 @@ export class Store extends EventTarget {
   /** @type {OpenVideo | null} */
   video = null;
   /** @type {Waiting[]} */
-  queue = JSON.parse(sessionStorage.getItem(QUEUE) ?? "[]");
+  queue = [];
   sending = false;
   tries = 0;
 
@@ -82,6 +97,8 @@ export class Store extends EventTarget {
 
   /** Load the project and follow what happens to it. */
   async start() {
+    this.author = await tabId();
+    this.queue = JSON.parse(sessionStorage.getItem(QUEUE) ?? "[]");
     await this.load();
     const source = new EventSource("/api/events");
     let first = true;
@@ -340,6 +357,7 @@ export class Store extends EventTarget {
     try {
       const answer = /** @type {EditAnswer} */ (await ask(`/api/${what}`, { author: this.author }));
       this.settle(answer);
+      this.emit("back");
       if (answer.edit) {
         toast(`${what === "undo" ? "Undone" : "Done again"}: ${answer.edit.label}`);
         const other = answer.edit.changes.find((c) => c.video);
