@@ -25,7 +25,7 @@ ROOMS = {
     "dataset": {"core", "formats", "features"},
     "files": {"core", "dataset", "evaluate", "features", "formats", "report"},
     "methods": {"core", "nn", "localize", "features"},
-    "train": {"core", "dataset", "evaluate", "features", "formats", "methods", "nn", "report"},
+    "train": {"core", "dataset", "evaluate", "features", "formats", "localize", "methods", "nn", "report"},
     "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},
     "templates": {"core", "localize", "methods", "nn"},
     "testing": {"core", "features", "methods", "train"},

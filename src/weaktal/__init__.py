@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from weaktal.formats import load_detections as load_detections
     from weaktal.formats import save_annotations as save_annotations
     from weaktal.formats import save_detections as save_detections
+    from weaktal.train.fuse import fuse_runs as fuse_runs
+    from weaktal.train.fuse import train_fused as train_fused
     from weaktal.train.localize import localize_run as localize_run
     from weaktal.train.official import convert_checkpoint as convert_checkpoint
     from weaktal.train.prediction import predict as predict
@@ -60,6 +62,7 @@ _PLACES = {
     "diagnose": "files.diagnosis",
     "evaluate_detections": "files.evaluation",
     "extract": "features.extract.extraction",
+    "fuse_runs": "train.fuse",
     "inspect": "files.inspection",
     "load_annotations": "formats",
     "load_detections": "formats",
@@ -73,6 +76,7 @@ _PLACES = {
     "save_detections": "formats",
     "search": "bench.search",
     "simulate_clicks": "files.convert",
+    "train_fused": "train.fuse",
     "train_run": "train.training",
     "train_starts": "train.starts",
 }

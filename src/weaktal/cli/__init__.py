@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "data": "inspect or convert annotations, detections and features",
     "train": "train a method on a data set",
     "localize": "detections of a trained run",
+    "fuse": "several runs as one",
     "predict": "segments of your own videos, by a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
     "diagnose": "what is wrong with detections, and what mending it would bring",

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from weaktal.cli import options
 from weaktal.core import InputError
@@ -14,7 +15,13 @@ from weaktal.core import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("method", help="name of a method, FILE.py:CLASS of one's own, or the config.yaml of a run to repeat")
+    add(
+        "methods",
+        nargs="+",
+        metavar="METHOD",
+        help="name of a method, FILE.py:CLASS of one's own, or the config.yaml of a run to repeat; several "
+        "with --fuse",
+    )
     options.add_data(parser)
     add("--out", type=options.path, required=True, metavar="RUN", help="run directory")
     options.add_recipe(parser)
@@ -64,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="with --starts: only the best goes on after this share of the schedule",
     )
+    add(
+        "--fuse",
+        action="store_true",
+        help="with --starts: the run is the picks of several methods fused, or all starts of one; settings "
+        "of several methods are METHOD.KEY=VALUE",
+    )
     add("--keep", action="store_true", help="with --starts: keep the weights of all, for weaktal fuse")
     add(
         "--jobs",
@@ -103,11 +116,13 @@ def run(args: argparse.Namespace) -> int:
     from weaktal.train.run import read_run_config
     from weaktal.train.training import train_run
 
-    if is_code(args.method):
-        args.method = load_method(args.method).name
+    args.methods = [load_method(m).name if is_code(m) else m for m in args.methods]
+    if len(args.methods) > 1 and not args.fuse:
+        raise InputError("several methods become one run with --starts N --fuse")
+    args.method = args.methods[0]
     if args.starts is not None:
         return _run_starts(args)
-    for option in ("early", "keep", "jobs"):
+    for option in ("early", "fuse", "keep", "jobs"):
         if getattr(args, option):
             raise InputError(f"--{option} goes with --starts N")
     repeats = args.method.endswith((".yaml", ".yml"))
@@ -152,43 +167,47 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_starts(args: argparse.Namespace) -> int:
+    from weaktal.train.fuse import train_fused
     from weaktal.train.starts import train_starts
 
-    if args.method.endswith((".yaml", ".yml")):
+    if any(m.endswith((".yaml", ".yml")) for m in args.methods):
         raise InputError("--starts trains a method by its name, not the config.yaml of one run")
     if args.data is None:
         raise InputError("no data set: name its description with --data")
     if args.until < 1 or args.proposals is not None:
         raise InputError("neither --until nor --proposals goes with --starts")
-    started = train_starts(
-        args.method,
-        args.data,
-        args.out,
-        starts=args.starts,
-        early=args.early,
-        keep=args.keep,
-        jobs=args.jobs,
-        recipe=args.recipe,
-        settings=options.settings(args.settings),
-        seed=args.seed or 0,
-        subset=args.subset or "train",
-        resume=args.resume,
-        device=args.device,
-        precision=args.precision,
-        compile=args.compile,
-        max_memory=args.max_memory,
-        evaluate=args.evaluate,
-        evaluate_every=args.evaluate_every,
-        protocol=args.protocol,
-        choose=args.choose,
-        checkpoint_seconds=args.checkpoint_seconds,
-        log_to=args.log_to,
-        progress=not args.quiet,
-    )
-    print(started)
-    if started.metrics is not None:
-        print(
-            f"average mAP {100 * started.metrics['average_mAP']:.2f} (seed {started.pick})", file=sys.stderr
+    if args.fuse and args.evaluate:
+        raise InputError(
+            "--evaluate does not go with --fuse", hint="then: weaktal localize, weaktal evaluate"
         )
+    chosen: dict[str, Any] = {
+        "starts": args.starts,
+        "early": args.early,
+        "keep": args.keep,
+        "jobs": args.jobs,
+        "recipe": args.recipe,
+        "settings": options.settings(args.settings),
+        "seed": args.seed or 0,
+        "subset": args.subset or "train",
+        "resume": args.resume,
+        "device": args.device,
+        "precision": args.precision,
+        "compile": args.compile,
+        "max_memory": args.max_memory,
+        "evaluate_every": args.evaluate_every,
+        "protocol": args.protocol,
+        "choose": args.choose,
+        "checkpoint_seconds": args.checkpoint_seconds,
+        "log_to": args.log_to,
+        "progress": not args.quiet,
+    }
+    if args.fuse:
+        print(train_fused(args.methods, args.data, args.out, **chosen))
+    else:
+        started = train_starts(args.method, args.data, args.out, evaluate=args.evaluate, **chosen)
+        print(started)
+        if started.metrics is not None:
+            average = 100 * started.metrics["average_mAP"]
+            print(f"average mAP {average:.2f} (seed {started.pick})", file=sys.stderr)
     print(f"next: weaktal localize {args.out} --data {args.data}", file=sys.stderr)
     return 0

@@ -19,8 +19,9 @@ from weaktal.train.data import inference_bank
 from weaktal.train.inference import detect_videos, score_videos, with_grid
 from weaktal.train.loop import launch
 from weaktal.train.measure import load_proposals
+from weaktal.train.members import fused_config, joined, open_members
 from weaktal.train.predict import feature_difference
-from weaktal.train.run import Run
+from weaktal.train.run import FUSED, Run
 
 PathLike = str | os.PathLike[str]
 
@@ -77,43 +78,136 @@ def localize_run(
     """
     run = Run.open(run)
     kept = run.folder / "scores" / f"{subset}.safetensors"
-    scores: list[SnippetScores] = []
     if from_scores:
         method, scores = _kept_scores(run, kept)
+        _set(method, run, settings)
+        detections = replace(method.localize(scores), grid=_grid(run))
+        found = Found(detections, tuple(scores), method.classes)
     else:
-        method = run.method(checkpoint)
+        found = found_by(
+            run,
+            data,
+            subset,
+            checkpoint=checkpoint,
+            settings=settings,
+            proposals=proposals,
+            device=device,
+            max_memory=max_memory,
+        )
+        if found.scores:
+            _keep(found, kept, elsewhere=out is not None)
+    path = run.folder / "detections.json" if out is None else Path(out)
+    save_detections(found.detections, path)
+    return Localized(found.detections, path, found.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a run finds in videos.
+
+    Attributes:
+        detections: of all of them.
+        scores: the snippet scores they come from; empty where there are none.
+        classes: of the run.
+    """
+
+    detections: Detections
+    scores: tuple[SnippetScores, ...]
+    classes: tuple[str, ...]
+
+
+def found_by(
+    run: Run,
+    data: Dataset | PathLike | None,
+    subset: str,
+    *,
+    checkpoint: Literal["last", "best"] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    proposals: PathLike | None = None,
+    device: str = "auto",
+    max_memory: str | None = None,
+) -> Found:
+    """What a run finds in the videos of a subset; nothing is written. See `localize_run`."""
+    if run.config.method == FUSED:
+        if checkpoint is not None or proposals is not None:
+            raise InputError("of a fused run neither checkpoint nor proposals can be chosen", file=run.folder)
+        return _found_by_members(run, data, subset, settings or {}, device, max_memory)
+    dataset = _dataset(run, data)
+    same_features(run, dataset)
+    method = run.method(checkpoint)
+    _set(method, run, settings)
+    bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=run.folder / "features")
+    if bank.dim != run.config.dim:
+        raise InputError(
+            "the features are of another width than the method's",
+            file=dataset.path,
+            found=bank.dim,
+            expected=run.config.dim,
+        )
+    method.to(launch(device).device)
+    scores: list[SnippetScores] = []
+    if isinstance(method, SnippetMethod):
+        scores = score_videos(method, bank)
+        detections = method.localize(scores)
+    else:
+        segments = load_proposals(proposals or run.config.data.get("proposals"), dataset)
+        detections = detect_videos(method, bank, proposals=segments)
+    _compare_classes(run, dataset)
+    return Found(with_grid(detections, bank.axes), tuple(scores), method.classes)
+
+
+def _found_by_members(
+    run: Run,
+    data: Dataset | PathLike | None,
+    subset: str,
+    settings: Mapping[str, Any],
+    device: str,
+    max_memory: str | None,
+) -> Found:
+    """What the members of a fused run find, as one.
+
+    A member that was trained on other features than the data set has finds in those of its own data set.
+    """
+    members, rule = open_members(run), fused_config(run).by
+    dataset = _dataset(run, data)
+    localizer: SnippetMethod | None = None
+    if rule == "scores":
+        built = members[0].build()
+        assert isinstance(built, SnippetMethod)
+        _set(built, members[0], settings)
+        localizer = built
+    elif settings:
+        wrong = next(iter(settings))
+        raise InputError(
+            "what a fusion of detections does is fixed when it is made",
+            found=repr(wrong),
+            expected="no setting",
+        )
+    found = [
+        found_by(m, dataset if _fits(m, dataset) else None, subset, device=device, max_memory=max_memory)
+        for m in members
+    ]
+    detections, scores = joined(run, members, [(f.detections, f.scores) for f in found], localizer)
+    return Found(detections, tuple(scores), run.config.classes)
+
+
+def _fits(run: Run, dataset: Dataset) -> bool:
+    """Whether a run can use the features of a data set."""
+    known = run.config.data.get("features") or {}
+    return dataset.store.dim == run.config.dim and not feature_difference(known, dataset.store.provenance)
+
+
+def _dataset(run: Run, data: Dataset | PathLike | None) -> Dataset:
+    """A data set, its description, or the one that a run was trained on."""
+    data = data if data is not None else run.config.data.get("path")
+    if data is None:
+        raise InputError("no data set: name its description with --data")
+    return data if isinstance(data, Dataset) else Dataset.load(data)
+
+
+def _set(method: Method, run: Run, settings: Mapping[str, Any] | None) -> None:
     if settings:
         method.config = validated(type(method.config), {**run.config.config, **settings})
-    if from_scores:
-        assert isinstance(method, SnippetMethod)
-        detections = replace(method.localize(scores), grid=_grid(run))
-    else:
-        data = data if data is not None else run.config.data.get("path")
-        if data is None:
-            raise InputError("no data set: name its description with --data")
-        dataset = data if isinstance(data, Dataset) else Dataset.load(data)
-        same_features(run, dataset)
-        bank = inference_bank(dataset, subset, max_memory=max_memory, scratch=run.folder / "features")
-        if bank.dim != run.config.dim:
-            raise InputError(
-                "the features are of another width than the method's",
-                file=dataset.path,
-                found=bank.dim,
-                expected=run.config.dim,
-            )
-        method.to(launch(device).device)
-        if isinstance(method, SnippetMethod):
-            scores = score_videos(method, bank)
-            _keep(scores, kept, method, elsewhere=out is not None)
-            detections = method.localize(scores)
-        else:
-            segments = load_proposals(proposals or run.config.data.get("proposals"), dataset)
-            detections = detect_videos(method, bank, proposals=segments)
-        detections = with_grid(detections, bank.axes)
-        _compare_classes(run, dataset)
-    path = run.folder / "detections.json" if out is None else Path(out)
-    save_detections(detections, path)
-    return Localized(detections, path, tuple(scores))
 
 
 def same_features(run: Run, dataset: Dataset) -> None:
@@ -134,7 +228,7 @@ def same_features(run: Run, dataset: Dataset) -> None:
 
 def _grid(run: Run) -> Grid | None:
     """The snippets of the features that a run was trained on, where it says so."""
-    made = run.config.data.get("features") or {}
+    made = {} if run.config.method == FUSED else run.config.data.get("features") or {}
     rate, offset = made.get("rate"), made.get("offset") or 0.0
     if not isinstance(rate, int | float) or not isinstance(offset, int | float) or not rate > 0:
         return None
@@ -153,8 +247,11 @@ def _compare_classes(run: Run, dataset: Dataset) -> None:
         )
 
 
-def _kept_scores(run: Run, path: Path) -> tuple[Method, list[SnippetScores]]:
-    method = run.build()
+def _kept_scores(run: Run, path: Path) -> tuple[SnippetMethod, list[SnippetScores]]:
+    if run.config.method == FUSED and fused_config(run).by == "scores":
+        method = open_members(run)[0].build()
+    else:
+        method = run.build()
     if not isinstance(method, SnippetMethod):
         raise InputError(f"{method.name} has no snippet scores; localize without --from-scores")
     if not path.exists():
@@ -165,10 +262,10 @@ def _kept_scores(run: Run, path: Path) -> tuple[Method, list[SnippetScores]]:
     return method, scores
 
 
-def _keep(scores: list[SnippetScores], path: Path, method: Method, *, elsewhere: bool) -> None:
+def _keep(found: Found, path: Path, *, elsewhere: bool) -> None:
     """Save scores in the run; one that cannot be written to is no hindrance if the output goes elsewhere."""
     try:
-        save_scores(scores, path, method.classes)
+        save_scores(found.scores, path, found.classes)
     except OSError as error:
         if not elsewhere:
             raise

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
 from weaktal.methods.protocol import Method, ProposalBatch, SnippetMethod, whole_videos
-from weaktal.train.run import Run
+from weaktal.train.members import joined, open_members
+from weaktal.train.run import FUSED, Run
 
 FloatArray = NDArray[np.float32]
 
@@ -204,6 +205,60 @@ class Predictor:
         batch = whole_videos(bank, np.zeros(1, np.int64), torch.zeros(1, len(self.classes)))
         device = next(self.method.parameters()).device
         return self.method.detect(ProposalBatch.of(batch.to(device), proposals)), scores
+
+
+class FusedPredictor:
+    """A fused run, ready for any video.
+
+    Args:
+        run: the fused run.
+        device, chunk: see `Predictor`.
+
+    Raises:
+        InputError: as from `Predictor`; members that were trained on different features.
+    """
+
+    def __init__(self, run: Run, device: torch.device | str = "cpu", *, chunk: int | None = None) -> None:
+        self.run, self.members = run, open_members(run)
+        first = self.members[0].config
+        for member in self.members[1:]:
+            difference = feature_difference(*(c.data.get("features") or {} for c in (first, member.config)))
+            if difference is None and member.config.dim != first.dim:
+                difference = f"width {member.config.dim}, trained on {first.dim}"
+            if difference:
+                raise InputError(
+                    "the members of this run were trained on different features; of a video one kind is made",
+                    file=member.folder,
+                    found=difference,
+                    hint="predict with each of them, or fuse runs of the same features",
+                )
+        self.each = [Predictor(m, device, chunk=chunk) for m in self.members]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.run.config.classes
+
+    def __call__(
+        self, name: str, features: FloatArray, axis: TimeAxis
+    ) -> tuple[Detections, SnippetScores | None]:
+        """Detections in one video, and its snippet scores where these are what is fused."""
+        found = [predictor(name, features, axis) for predictor in self.each]
+        localizer = self.each[0].method
+        detections, scores = joined(
+            self.run,
+            self.members,
+            [(d, [] if s is None else [s]) for d, s in found],
+            localizer if isinstance(localizer, SnippetMethod) else None,
+        )
+        return detections, scores[0] if scores else None
+
+
+def predictor_of(
+    run: Run, device: torch.device | str = "cpu", *, chunk: int | None = None
+) -> Predictor | FusedPredictor:
+    """A run of either kind, ready for any video."""
+    kind = FusedPredictor if run.config.method == FUSED else Predictor
+    return kind(run, device, chunk=chunk)
 
 
 def clearest(detections: Detections, name: str, least: float | None = None) -> Detections:

@@ -24,7 +24,7 @@ from weaktal.formats.cues import Cue, to_edl, to_srt, to_vtt
 from weaktal.formats.scores import save_scores
 from weaktal.report.prediction import write_prediction_page
 from weaktal.train.loop import launch
-from weaktal.train.predict import CLEAR, Predictor, clearest, feature_difference
+from weaktal.train.predict import CLEAR, clearest, feature_difference, predictor_of
 from weaktal.train.run import Run
 
 PathLike = str | os.PathLike[str]
@@ -113,7 +113,7 @@ def predict(
     run, out = Run.open(run), Path(out)
     job, rate, notes = _job(run, backbone, options or {}, limits)
     pieces = None if chunk is None else round(chunk * rate)
-    predictor = Predictor(run, launch(device).device, chunk=pieces)
+    predictor = predictor_of(run, launch(device).device, chunk=pieces)
     given = [videos] if isinstance(videos, str | os.PathLike) else videos
     files = {file.stem: file for file in find_videos(given)}
     with watching(len(files), progress) as tell:

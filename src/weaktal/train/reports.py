@@ -20,8 +20,9 @@ from weaktal.formats.scores import load_scores
 from weaktal.methods import find_method
 from weaktal.report import RunView, best_cut, run_view, write_report
 from weaktal.report.prediction import write_prediction_page
+from weaktal.train.members import fused_config, open_members
 from weaktal.train.predict import CLEAR, clearest
-from weaktal.train.run import Run
+from weaktal.train.run import FUSED, Run
 
 PathLike = str | os.PathLike[str]
 CHECKPOINT = {
@@ -177,7 +178,9 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
     return _Found(
         _known(load_detections(detections), annotations, detections),
         load_scores(scores)[0] if scores.exists() else (),
-        {
+        _fused_facts(Run(path, config))
+        if config.method == FUSED
+        else {
             "method": config.method,
             "supervision": f"{find_method(config.method).supervision}-level",
             "recipe": config.recipe or "defaults",
@@ -185,6 +188,12 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
             "checkpoint": CHECKPOINT[config.training.choose],
         },
     )
+
+
+def _fused_facts(run: Run) -> dict[str, str]:
+    rule, members = fused_config(run), open_members(run)
+    each = ", ".join(f"{m.config.method} seed {m.config.seed}" for m in members)
+    return {"method": f"{rule.by} of {len(members)} runs, fused", "members": each}
 
 
 def _known(found: Detections, annotations: Annotations, path: Path) -> Detections:

@@ -30,6 +30,8 @@ from weaktal.train import checkpoint
 from weaktal.train.config import read_yaml, validated
 from weaktal.train.loop import Rule, seed_torch
 
+FUSED = "fused"  # in place of a method's name: the run consists of others, see `weaktal.train.members`
+
 
 class TrainingSettings(BaseModel):
     """How a method is trained, as far as it is not the method's own business."""
@@ -194,6 +196,12 @@ class Run:
 
     def build(self) -> Method:
         """The method with fresh weights, the same at every call."""
+        if self.config.method == FUSED:
+            raise InputError(
+                "a fused run has no network of its own",
+                file=self.folder,
+                hint="its members have: see config.yaml",
+            )
         kind: type[Method] = find_method(self.config.method)
         seed_torch(self.config.seed, 0)
         return kind(self.config.method_config, dim=self.config.dim, classes=self.config.classes)
@@ -213,11 +221,10 @@ class Run:
         Raises:
             InputError: there is no such checkpoint, or it is damaged.
         """
-        path = self.checkpoint(which)
+        method, path = self.build(), self.checkpoint(which)
         found = checkpoint.load(path)
         if found is None:
             raise InputError("this run has no such checkpoint yet", file=path, hint="train it first")
-        method = self.build()
         found.into(method)
         return method.eval()
 
