@@ -11,7 +11,7 @@ from typing import Any
 from weaktal.app import annotations_file
 from weaktal.app.project import Project
 from weaktal.core import Annotations
-from weaktal.formats import ANNOTATION_FORMATS, save_annotations
+from weaktal.formats import ANNOTATION_FORMATS, exchange, save_annotations
 from weaktal.formats.activitynet import parse
 
 # what a format is called, and how its file ends; a folder has no suffix and comes as a zip archive
@@ -19,6 +19,9 @@ KNOWN = {
     "activitynet": ("ActivityNet JSON (everything)", ".json"),
     "csv": ("CSV table", ".csv"),
     "wtalc": ("W-TALC arrays", ""),
+} | {
+    f.name: (f.title, "" if f.folder else f.suffixes[0] if f.suffixes else ".json")
+    for f in exchange.FORMATS.values()
 }
 
 
@@ -27,14 +30,22 @@ def formats() -> list[dict[str, str]]:
     return [{"name": name, "title": KNOWN.get(name, (name, ""))[0]} for name in ANNOTATION_FORMATS]
 
 
-def annotations_of(project: Project) -> Annotations:
-    """What people said, as every command speaks of it: the training view with the segments in it."""
+def annotations_of(project: Project, *, derived: bool = True) -> Annotations:
+    """What people said, as every command speaks of it: the training view with the segments in it.
+
+    Args:
+        project: the project.
+        derived: with the clicks in it that segments give.
+    """
     with project.lock:
         names = [r["name"] for r in annotations_file.ordered_classes(project.document).values()]
         database = {
             name: annotations_file.video_entry(project.document, name)
             for name, _ in project.document.of("video")
         }
+    for entry in database.values() if not derived else ():
+        clicks = [row for row in entry.pop("points", ()) if "of" not in row]
+        entry |= {"points": clicks} if clicks else {}
     return parse({"classes": names, "database": database}, project.folder / "annotations.json")
 
 
@@ -44,13 +55,15 @@ def export(project: Project, format: str) -> tuple[str, bytes]:
     Raises:
         InputError: no such format, or annotations that it cannot hold.
     """
-    annotations = annotations_of(project)
+    annotations = annotations_of(project, derived=format not in exchange.FORMATS)
+    with project.lock:
+        media = {name: video["path"] for name, video in project.document.of("video") if video["path"]}
     suffix = KNOWN.get(format, ("", ""))[1]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"annotations{suffix}"
-        save_annotations(annotations, path, format)
+        save_annotations(annotations, path, format, media=media)
         if path.is_file():
-            return f"annotations{suffix or '.' + format}", path.read_bytes()
+            return path.name, path.read_bytes()
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path.rglob("*")):

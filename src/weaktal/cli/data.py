@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     turn.add_argument("target", type=options.path, metavar="DST")
     known = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in FORMATS.items())
     turn.add_argument(
-        "--from", dest="kind", choices=tuple(FORMATS), help="what SRC holds, where looking is not enough"
+        "--from",
+        dest="kind",
+        choices=(*FORMATS, *FORMATS["annotations"]),
+        metavar="KIND",
+        help=f"what SRC holds, where looking is not enough: {', '.join(FORMATS)}, or a format of annotations",
     )
     turn.add_argument("--to", metavar="FORMAT", help=f"by the suffix of DST without it ({known})")
     click = actions.add_parser("simulate-points", help="clicks for studies, drawn from full annotations")

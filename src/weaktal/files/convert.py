@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +18,8 @@ from weaktal.features.pack import reread, write_pack
 from weaktal.features.store import FeatureStore, write_video_features
 from weaktal.files.inspection import annotated
 from weaktal.files.kinds import FORMATS, kind_of
+from weaktal.formats import exchange
+from weaktal.formats.gather import whole_folder
 from weaktal.formats.simulated_points import simulate_points
 
 PathLike = str | os.PathLike[str]
@@ -71,7 +69,8 @@ def convert(
     Args:
         source: annotations, detections, clicks or features, a file or a folder.
         target: file or folder to write; of features, a folder that is new or empty.
-        kind: what `source` holds, a key of `weaktal.files.FORMATS`, where looking is not enough.
+        kind: what `source` holds, a key of `weaktal.files.FORMATS`, or the format of its annotations, where
+            looking is not enough.
         to: one of the formats of that kind; by the suffix of `target` without it.
         annotations: of clicks, the videos' frame rates and the order of classes.
         fps: frame rate of the original videos, a table of them, or a JSON file with that table.
@@ -84,7 +83,8 @@ def convert(
         CoverageWarning: what `weaktal.formats.load_annotations` warns of.
     """
     source, target = Path(source), Path(target)
-    kind = kind or kind_of(source)
+    format = kind if kind in FORMATS["annotations"] else None
+    kind = "annotations" if format else kind or kind_of(source)
     if kind not in FORMATS:
         raise InputError("this is not converted", file=source, found=kind, expected=" or ".join(FORMATS))
     if to is not None and to not in FORMATS[kind]:
@@ -94,11 +94,11 @@ def convert(
     if target.exists() and target.resolve() == source.resolve():
         raise InputError("source and target are the same", file=target)
     if kind == "annotations":
-        found = formats.load_annotations(source, fps=fps)
+        found = formats.load_annotations(source, fps=fps, format=format)
         formats.save_annotations(found, target, to)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CoverageWarning)
-            lost = _lost(found, formats.load_annotations(target))
+            lost = _lost(found, _read_back(found, target, to))
         return Converted(target, kind, {"videos": len(found)}, lost)
     if kind == "detections":
         detections = formats.load_detections(source)
@@ -156,10 +156,27 @@ def simulate_clicks(
     )
 
 
+def _read_back(written: Annotations, target: Path, to: str | None) -> Annotations:
+    """What a file of ours holds; of a format that counts frames, by the rates that it was written with."""
+    format = to or exchange.BY_SUFFIX.get(target.suffix.lower())
+    if format is None or format not in exchange.FORMATS or not exchange.FORMATS[format].frames:
+        return formats.load_annotations(target, format=format)
+    rates = {v.name: v.fps for v in written if v.fps is not None}
+    if len(written) == 1 and exchange.FORMATS[format].one_video:  # the video may be named by the file now
+        return formats.load_annotations(target, format=format, fps=next(iter(rates.values()), None))
+    return formats.load_annotations(target, format=format, fps=rates)
+
+
 def _lost(before: Annotations, after: Annotations) -> tuple[str, ...]:
     """What differs between two annotations of the same videos, in words."""
     lost = [] if before.classes == after.classes else ["the order of classes"]
-    pairs = [(_facts(before, v), _facts(after, after.videos[v.name])) for v in before]
+    if before.videos.keys() != after.videos.keys():
+        lost.append("the names of videos")
+        if len(before) == len(after) == 1:
+            name = next(iter(before.videos))
+            after = Annotations.of(after.classes, [replace(next(iter(after)), name=name)])
+    both = [name for name in before.videos if name in after.videos]
+    pairs = [(_facts(before, before.videos[n]), _facts(after, after.videos[n])) for n in both]
     lost += [key for key in (pairs[0][0] if pairs else ()) if any(a[key] != b[key] for a, b in pairs)]
     return tuple(lost)
 
@@ -204,7 +221,7 @@ def _convert_features(store: FeatureStore, source: Path, target: Path, to: str |
         if to == "safetensors" and store.rate is None:
             raise InputError("the rate of these features is not known", file=source, hint="add --rate")
         files = stored_names(store.names, f".{to}")
-        with _whole_folder(target) as folder:
+        with whole_folder(target) as folder:
             for name, file in files.items():
                 _write_video(store, name, folder / file, to)
             reread(folder, store.names)
@@ -226,19 +243,3 @@ def _write_video(store: FeatureStore, name: str, path: Path, to: str) -> None:
     ours = ("rate", "offset", "layout", "dims", "format", "path", "features")
     keep = {k: v for k, v in said.items() if k not in ours}
     write_video_features(path, parts, rate=store.rate, offset=store.offset, **keep)
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A folder that appears when everything in it is written, and not at all on an error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if target.exists():
-            target.rmdir()  # it is empty
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

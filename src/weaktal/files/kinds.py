@@ -8,7 +8,14 @@ from pathlib import Path
 
 from weaktal import formats
 from weaktal.core import InputError, shown
-from weaktal.formats import activitynet, activitynet_detections, csv_detections, sfnet_points, wtalc
+from weaktal.formats import (
+    activitynet,
+    activitynet_detections,
+    csv_detections,
+    exchange,
+    sfnet_points,
+    wtalc,
+)
 from weaktal.formats.reading import read_json, read_text
 from weaktal.formats.tables import header_columns
 
@@ -32,11 +39,13 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     if not path.exists():
         raise InputError("no such file or folder", file=path)
     if path.is_dir():
-        return "annotations" if wtalc.looks_like(path) else "features"
+        return "annotations" if wtalc.looks_like(path) or exchange.format_of(path) else "features"
     if path.suffix in (".yaml", ".yml"):
         return "dataset"
     if path.name == "pack.json" or path.suffix in (".npy", ".h5", ".hdf5"):
         return "features"
+    if exchange.format_of(path) is not None:
+        return "annotations"
     text = read_text(path)
     if path.suffix == ".json" or text.lstrip()[:1] == "{":
         document = read_json(path)

@@ -22,6 +22,7 @@ from weaktal.formats import (
     ambiguous,
     csv_annotations,
     csv_detections,
+    exchange,
     point_csv,
     sfnet_points,
     wtalc,
@@ -47,7 +48,7 @@ __all__ = [
     "subset_name",
 ]
 
-ANNOTATION_FORMATS = ("activitynet", "wtalc", "csv")
+ANNOTATION_FORMATS = ("activitynet", "wtalc", "csv", *exchange.FORMATS)
 DETECTION_FORMATS = ("activitynet", "csv")
 POINT_FORMATS = ("point-csv", "sfnet")
 
@@ -61,14 +62,17 @@ def load_annotations(
     points: PathLike | None = None,
     ignore: PathLike | None = None,
     fps: PathLike | Fps | None = None,
+    format: str | None = None,
 ) -> Annotations:
     """Annotations of a file or folder; the format is found by looking.
 
     Args:
-        path: ActivityNet JSON, a W-TALC folder of ``.npy`` arrays, or a CSV table.
+        path: ActivityNet JSON, a W-TALC folder of ``.npy`` arrays, a CSV table, or what another tool wrote,
+            see `weaktal.formats.exchange.FORMATS`.
         points: a file of clicks, see `load_points`.
         ignore: a file of ambiguous intervals, see `load_ignored`.
-        fps: frame rates for clicks in frames, see `load_fps`.
+        fps: frame rates for what is counted in frames, see `load_fps`.
+        format: one of `ANNOTATION_FORMATS`, where looking is not enough.
 
     Raises:
         InputError: anything that cannot be read, with file and place.
@@ -77,7 +81,8 @@ def load_annotations(
         CoverageWarning: instances without length (they count, and nothing can match them); clicks of videos
             that are not annotated.
     """
-    annotations = _read_annotations(Path(path))
+    rates = None if fps is None else load_fps(fps)
+    annotations = _read_annotations(Path(path), format, rates)
     _within_limits(annotations, path)
     empty = [(v.name, v.instances) for v in annotations if (v.instances.end == v.instances.start).any()]
     if empty:
@@ -88,8 +93,7 @@ def load_annotations(
             CoverageWarning,
             stacklevel=2,
         )
-    if fps is not None:
-        rates = load_fps(fps)
+    if rates is not None:
         annotations = _with_fps(annotations, rates)
     if points is not None:
         annotations = attach_points(annotations, load_points(points, annotations=annotations), points)
@@ -110,10 +114,23 @@ def _within_limits(annotations: Annotations, path: PathLike) -> None:
         within(float(max(times)), "seconds", "seconds", file=path, field=v.name)
 
 
-def _read_annotations(path: Path) -> Annotations:
+def _read_annotations(path: Path, format: str | None, fps: Fps | None) -> Annotations:
+    if format is not None and format not in ANNOTATION_FORMATS:
+        raise InputError(
+            "no such format",
+            file=path,
+            found=repr(format),
+            expected=" or ".join(ANNOTATION_FORMATS),
+            hint=did_you_mean(format, ANNOTATION_FORMATS),
+        )
+    ours = {"activitynet": activitynet.read, "wtalc": wtalc.read, "csv": csv_annotations.read}
+    if format in ours:
+        return ours[format](path)
+    if path.is_dir() and wtalc.looks_like(path):
+        return wtalc.read(path)
+    if found := format or (exchange.format_of(path) if path.exists() else None):
+        return exchange.read(path, found, fps)
     if path.is_dir():
-        if wtalc.looks_like(path):
-            return wtalc.read(path)
         raise InputError(
             "no annotations in this folder",
             file=path,
@@ -140,14 +157,32 @@ def _with_fps(annotations: Annotations, rates: Fps) -> Annotations:
     return annotations.map(lambda v: replace(v, fps=rate(v.name, v.fps)))
 
 
-def save_annotations(annotations: Annotations, path: PathLike, format: str | None = None) -> None:
-    """Write annotations as ActivityNet JSON (``.json``), a CSV table (``.csv``) or a W-TALC folder.
+def save_annotations(
+    annotations: Annotations,
+    path: PathLike,
+    format: str | None = None,
+    *,
+    media: Mapping[str, str] | None = None,
+) -> None:
+    """Write annotations in one of our formats, or in one of another tool.
 
     Args:
         annotations: what to write.
         path: the file or folder.
-        format: one of `ANNOTATION_FORMATS`; by the suffix without it.
+        format: one of `ANNOTATION_FORMATS`; without it by the suffix: ActivityNet JSON (``.json``), a CSV
+            table (``.csv``), a W-TALC folder (none), or the tool whose files end so (``.eaf``, ``.srt``).
+        media: of formats of other tools, the media file of every video.
+
+    Raises:
+        InputError: no such format, or annotations that it cannot hold.
+
+    Warns:
+        CoverageWarning: what a format of another tool leaves out.
     """
+    found = format or exchange.BY_SUFFIX.get(Path(path).suffix.lower())
+    if found is not None and found in exchange.FORMATS:
+        exchange.write(annotations, path, found, media)
+        return
     by_suffix = {".json": "activitynet", ".csv": "csv", "": "wtalc"}
     writers: dict[str, Callable[[Annotations, PathLike], None]] = {
         "activitynet": activitynet.write,

@@ -66,7 +66,7 @@ def to_vtt(cues: Sequence[Cue]) -> str:
 
 
 @dataclass(frozen=True)
-class _Timecode:
+class Timecode:
     """Counts frames as hours:minutes:seconds:frames.
 
     Attributes:
@@ -101,6 +101,13 @@ class _Timecode:
         return (60 * minutes + s) * self.base + f - self._left_out * (minutes - minutes // 10)
 
 
+def counting(fps: float, constant: bool = True) -> tuple[int, float, bool]:
+    """How time codes count at a rate: frames in a second of the count, and of the clock; is it NTSC?"""
+    base = max(1, round(fps))
+    ntsc = constant and abs(fps * 1001 / (1000 * base) - 1) < 1e-5
+    return base, fps if ntsc or (constant and abs(fps / base - 1) < 1e-5) else base, ntsc
+
+
 def to_edl(
     cues: Sequence[Cue],
     *,
@@ -132,10 +139,8 @@ def to_edl(
     * FROM CLIP NAME: a.mp4
     * COMMENT: Jump
     """
-    base = max(1, round(fps))
-    ntsc = constant and abs(fps * 1001 / (1000 * base) - 1) < 1e-5
-    rate = fps if ntsc or (constant and abs(fps / base - 1) < 1e-5) else base
-    code = _Timecode(base, drop=ntsc and base in (30, 60) and start is not None and ";" in start)
+    base, rate, ntsc = counting(fps, constant)
+    code = Timecode(base, drop=ntsc and base in (30, 60) and start is not None and ";" in start)
     first = code.frame(start) if start is not None else 0
     lines = [f"TITLE: {_line(title)}", f"FCM: {'' if code.drop else 'NON-'}DROP FRAME", ""]
     now = 0
