@@ -524,8 +524,11 @@ class Room:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / (name or "annotations.json")
                 path.write_bytes(content)
+                with self.project.lock:
+                    videos = list(self.project.document.of("video"))
+                fps = {video: record["fps"] for video, record in videos if record["fps"]}
                 try:
-                    found = load_annotations(path)
+                    found = load_annotations(path, fps=fps)
                 except InputError as error:
                     raise InputError(str(error).replace(f"{folder}/", "")) from None
             with self.project.lock:
