@@ -42,7 +42,7 @@ from weaktal.methods.hr_pro import (
     runs_of,
 )
 from weaktal.methods.proposals import Proposals
-from weaktal.methods.protocol import TrainingData
+from weaktal.methods.protocol import Batch, TrainingData
 from weaktal.nn.clicks import seeds
 from weaktal.nn.roi_align import segment_bins
 
@@ -79,14 +79,14 @@ def _plain(classes: int, dim: int = 2, **config: Any) -> HRProSnippets:
 def _batch(x: Array, label: Array, point: Array) -> SnippetBatch:
     """Videos of one length (B, T, D) with labels (B, C) and clicks (B, T, C)."""
     b, t, _ = x.shape
-    return SnippetBatch(
+    batch = Batch(
         torch.from_numpy(x),
         torch.full((b,), t),
         torch.from_numpy(label).float(),
         tuple(map(str, range(b))),
         (TimeAxis.uniform(t, RATE),) * b,
-        points=torch.from_numpy(point).float(),
     )
+    return SnippetBatch.of(batch, torch.from_numpy(point).float())
 
 
 def _keep(seen: list[torch.Tensor]) -> Callable[..., None]:

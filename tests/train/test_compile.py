@@ -26,8 +26,7 @@ BY_VALUES = ["depends on input Tensor data", "dependent on the data of Tensor in
 BREAKS: dict[str, list[str]] = {
     "sal": ["FactoredLinear.forward"],
     "issf": BY_VALUES,
-    "hr_pro_snippets": BY_VALUES,
-    "p_mil": ["pseudo_instances", "Tensor.topk", *BY_VALUES],
+    "p_mil": ["pseudo_instances"],
 }
 # graphs of a whole training, breaks and stages included. A size that varies is a symbol from the second batch
 # on; 0 and 1 (no segment, a single one) have graphs of their own
@@ -35,10 +34,10 @@ GRAPHS = {
     "linear_mil": 1,
     "asm_loc": 5,
     "hr_pro": 1,
-    "hr_pro_snippets": 60,
+    "hr_pro_snippets": 6,
     "issf": 40,
     "lac": 4,
-    "p_mil": 40,
+    "p_mil": 12,
     "sal": 6,
     "stcl_net": 1,
     "tspnet": 1,

@@ -49,7 +49,8 @@ from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import (
     mean_of_chosen,
-    packed_video_scores,
+    mean_per_video,
+    packed_topk_mean,
     row_table,
     video_of_rows,
 )
@@ -253,17 +254,48 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class SnippetBatch(Batch):
-    """Whole videos with clicks.
+    """Whole videos with clicks, of N snippets in all.
 
     Attributes:
         points: (B, T, C) 0 or 1.
+        rows: (N,) where the snippets stand among the B * T places.
+        video: (N,) place in the batch.
+        table: (B, T) the inverse: which of the snippets a place holds, N behind a video's end.
     """
 
     points: Tensor
+    rows: Tensor
+    video: Tensor
+    table: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, points: Tensor) -> SnippetBatch:
+        """A batch with clicks."""
+        mask = batch.mask
+        return cls(
+            batch.features,
+            batch.lengths,
+            batch.labels,
+            batch.names,
+            batch.axes,
+            points=points,
+            rows=mask.flatten().nonzero()[:, 0],
+            video=mask.nonzero()[:, 0],
+            table=row_table(batch.lengths),
+        )
+
+    def packed(self, x: Tensor) -> Tensor:
+        """(B, T, ...) to (N, ...)."""
+        return x.flatten(0, 1)[self.rows]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(N, ...) to (B, T, ...), zeros behind a video's end."""
+        return torch.cat([x, x.new_zeros(1, *x.shape[1:])])[self.table]
 
     def alone(self, b: int) -> SnippetBatch:
         """One of the videos, without padding."""
         n, one = self.axes[b].length, slice(b, b + 1)
+        place = torch.arange(n, device=self.features.device)
         return SnippetBatch(
             self.features[one, :n],
             self.lengths[one],
@@ -271,6 +303,9 @@ class SnippetBatch(Batch):
             self.names[one],
             self.axes[one],
             points=self.points[one, :n],
+            rows=place,
+            video=torch.zeros_like(place),
+            table=place[None],
         )
 
 
@@ -282,9 +317,9 @@ def regions(chosen: Tensor, lengths: Tensor, drop_last: bool) -> Tensor:
     """
     if not drop_last:
         return chosen
-    last = F.one_hot(lengths - 1, chosen.shape[1])[..., None]
+    last = torch.arange(chosen.shape[1], device=lengths.device) == lengths[:, None] - 1
     whole = chosen.sum(1, keepdim=True) == lengths[:, None, None]
-    return chosen * (1 - last) * ~whole
+    return chosen * ~(last[..., None] | whole)
 
 
 def prototype_contrast(
@@ -377,24 +412,20 @@ class HRProSnippets(SnippetMethod):
         )
         return losses
 
-    def video_scores(self, output: Output, batch: Batch, labels: Tensor) -> Tensor:
+    def video_scores(self, output: Output, batch: SnippetBatch, labels: Tensor) -> Tensor:
         """Video scores (B, C) from un-fused ones: of classes in `labels` the largest, of others the mean."""
-        mask, lengths = batch.mask, batch.lengths
-        scores, video = output.scores[mask][:, :-1], mask.nonzero()[:, 0]
-        return packed_video_scores(
-            scores, video, lengths, row_table(lengths), labels.nonzero(), self.config.topk
-        )
+        scores = batch.packed(output.scores)[:, :-1]
+        top = packed_topk_mean(scores, batch.lengths, batch.table, self.config.topk)
+        return torch.where(labels > 0, top, mean_per_video(scores, batch.video, len(batch)))
 
     def seeds(self, output: Output, batch: SnippetBatch) -> tuple[Tensor, Tensor]:
         """Snippets that are surely action (B, T, C) or background (B, T), 0 or 1."""
-        mask, config = batch.mask, self.config
-        background = output.scores.detach()[mask][:, -1]
-        video = mask.nonzero()[:, 0]
+        config, background = self.config, batch.packed(output.scores.detach())[:, -1]
+        points, lengths = batch.packed(batch.points), batch.lengths
         action, is_background = seeds(
-            background, batch.points[mask], video, batch.lengths, config.action_seed, config.background_seed
+            background, points, batch.video, lengths, config.action_seed, config.background_seed
         )
-        table = row_table(batch.lengths)
-        return F.pad(action, (0, 0, 0, 1))[table], F.pad(is_background, (0, 1))[table].to(action.dtype)
+        return batch.padded(action), batch.padded(is_background.to(action.dtype))
 
     def losses(self, output: Output, batch: SnippetBatch) -> dict[str, Tensor]:
         """Unweighted losses of each video, (B,) each."""
@@ -405,10 +436,11 @@ class HRProSnippets(SnippetMethod):
         self, scores: Tensor, output: Output, fused: Tensor, batch: SnippetBatch
     ) -> dict[str, Tensor]:
         """`losses` from video scores (B, C) and fused scores (B, T, C + 1)."""
-        config, mask = self.config, batch.mask
+        config = self.config
         action, background = self.seeds(output, batch)
+        chosen = batch.packed(background) > 0
         frame, on_background = frame_losses(
-            fused[mask], batch.points[mask], background[mask] > 0, mask.nonzero()[:, 0], len(batch)
+            batch.packed(fused), batch.packed(batch.points), chosen, batch.video, len(batch)
         )
         drop = config.drop_last_snippet
         return {
@@ -453,8 +485,8 @@ class HRProSnippets(SnippetMethod):
         total, count = torch.zeros_like(self.prototypes), self.prototypes.new_zeros(len(self.classes), 1)
         for video in np.array_split(np.arange(len(data)), -(-len(data) // self.config.batch_size)):
             batch = self.batch_of(data, video)
-            features = self.network(batch.features, batch.mask).features[batch.mask]
-            clicks = batch.points[batch.mask]
+            features = batch.packed(self.network(batch.features, batch.mask).features)
+            clicks = batch.packed(batch.points)
             total += clicks.T @ features
             count += clicks.sum(0)[:, None]
         self.prototypes.copy_(total / count.clamp(min=1))
@@ -477,17 +509,19 @@ class HRProSnippets(SnippetMethod):
 
     def batch_of(self, data: TrainingData, video: IntArray) -> SnippetBatch:
         """Whole videos with their clicks."""
-        batch = data.whole(video)
-        table = row_table(batch.lengths)
-        return SnippetBatch(**vars(batch), points=F.pad(data.clicks(video), (0, 0, 0, 1))[table])
+        batch, clicks = data.whole(video), data.clicks(video)
+        points = torch.nn.utils.rnn.pad_sequence(
+            list(torch.split(clicks, batch.lengths.tolist())), batch_first=True
+        )
+        return SnippetBatch.of(batch, points)
 
     # inference
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
-        output = self.forward(batch)
-        video = self.video_scores(output, batch, torch.ones_like(batch.labels))
-        fused = output.fused
+        output, every = self.forward(batch), torch.ones_like(batch.labels)
+        points = batch.features.new_zeros(*batch.features.shape[:2], len(self.classes))
+        video, fused = self.video_scores(output, SnippetBatch.of(batch, points), every), output.fused
         return snippet_scores(
             batch.names, batch.axes, batch.lengths.tolist(), fused[..., :-1], 1 - fused[..., -1], video
         )

@@ -34,7 +34,7 @@ from weaktal.methods.proposals import (
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.parallel import by_rows
-from weaktal.nn.pooling import best_share_mean, mean_of_chosen, mean_per_video, row_table
+from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_topk_mean, row_table
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -97,6 +97,7 @@ class PMILBatch(Batch):
         parts: (N, 3, D), see `segment_parts`.
         video: (N,) place in the batch.
         counts: (B,) segments of each video.
+        table: (B, M) where the segments of each video stand, see `row_table`.
         segment: (N, 2) float32 start and end, in snippets.
         pair: (2, K) the segments that overlap, both ways and each with itself; one that overlaps nothing is
             paired with all of its video.
@@ -107,6 +108,7 @@ class PMILBatch(Batch):
     parts: Tensor
     video: Tensor
     counts: Tensor
+    table: Tensor
     segment: Tensor
     pair: Tensor
     overlap: Tensor
@@ -122,10 +124,7 @@ def video_loss(logits: Tensor, batch: PMILBatch, background: bool, topk: int) ->
         background: whether the label holds background, too.
         topk: 1 / `topk` of the segments count.
     """
-    padded = F.pad(logits, (0, 0, 0, 1))[F.pad(row_table(batch.counts), (0, 1), value=len(logits))]
-    place = torch.arange(padded.shape[1], device=logits.device)
-    # a video without segments has one of zeros, and no loss
-    video_logits = best_share_mean(padded, topk, place < batch.counts.clamp(min=1)[:, None])
+    video_logits = packed_topk_mean(logits, batch.counts, batch.table, topk)
     target = F.pad(batch.labels, (0, 1), value=float(background))
     target = target / (target.sum(1, keepdim=True) + 1e-4)
     loss = -(target * video_logits.log_softmax(1)).sum(1)
@@ -148,8 +147,8 @@ def consistency(student: ProposalOutput, teacher: ProposalOutput, batch: PMILBat
     """
     one, other = batch.pair
     rows, videos = len(batch.video), len(batch)
-    q, p = (segment_log_softmax(x.classes[:, :-1].float()[other], one, rows) for x in (teacher, student))
-    q = q.detach()
+    q = segment_log_softmax(teacher.classes.detach()[:, :-1].float()[other], one, rows)
+    p = segment_log_softmax(student.classes[:, :-1].float()[other], one, rows)
     divergence = q.new_zeros(rows, q.shape[1]).index_add(0, one, q.exp() * (q - p))
     attention = teacher.attention.detach().sigmoid()
     trusted = attention > mean_per_video(attention, batch.video, videos)[batch.video]
@@ -158,7 +157,6 @@ def consistency(student: ProposalOutput, teacher: ProposalOutput, batch: PMILBat
     return mean / batch.labels.sum(1).clamp(min=1)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def pseudo_instances(
     segment: NDArray[np.float32], attention: NDArray[np.float32], video: IntArray, threshold: float
 ) -> IntArray:
@@ -183,6 +181,16 @@ def pseudo_instances(
     return rows[nms(start, end, attention[rows], least, plus_one=False, group=video[rows])]
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a search, in NumPy
+def are_pseudo_instances(batch: PMILBatch, attention: Tensor, threshold: float) -> Tensor:
+    """(N,) 1 for `pseudo_instances`, else 0."""
+    segment, weight, video = (x.cpu().numpy() for x in (batch.segment, attention, batch.video))
+    found = pseudo_instances(segment, weight, video, threshold)
+    out = batch.overlap.new_zeros(len(video))
+    out[torch.from_numpy(found).to(out.device)] = 1
+    return out
+
+
 def completeness_loss(completeness: Tensor, attention: Tensor, batch: PMILBatch, threshold: float) -> Tensor:
     """Squared error of completeness from the tIoU with the nearest pseudo instance, (B,).
 
@@ -192,11 +200,8 @@ def completeness_loss(completeness: Tensor, attention: Tensor, batch: PMILBatch,
         batch: for segments and layout.
         threshold: see `pseudo_instances`.
     """
-    segment, video = batch.segment.cpu().numpy(), batch.video.cpu().numpy()
-    found = pseudo_instances(segment, attention.float().cpu().numpy(), video, threshold)
     one, other = batch.pair
-    chosen = batch.overlap.new_zeros(len(batch.video))
-    chosen[torch.from_numpy(found).to(chosen.device)] = 1
+    chosen = are_pseudo_instances(batch, attention, threshold)
     target = torch.zeros_like(chosen).scatter_reduce(0, one, batch.overlap * chosen[other], "amax")
     return mean_per_video((completeness - target) ** 2, batch.video, len(batch))
 
@@ -274,7 +279,8 @@ class PMIL(Method):
 
     def losses(self, streams: Streams, batch: PMILBatch) -> dict[str, Tensor]:
         """Unweighted losses of each video, (B,), the mean of both streams."""
-        rgb, flow = (self.stream_losses(*pair, batch) for pair in (streams, streams[::-1]))
+        of_rgb, of_flow = streams
+        rgb, flow = self.stream_losses(of_rgb, of_flow, batch), self.stream_losses(of_flow, of_rgb, batch)
         return {name: (rgb[name] + flow[name]) / 2 for name in rgb}
 
     def stream_losses(
@@ -289,7 +295,7 @@ class PMIL(Method):
             "consistency": consistency(stream, other, batch),
             "completeness": completeness_loss(
                 stream.quality.sigmoid(),
-                other.attention.detach().sigmoid(),
+                other.attention.detach().float().sigmoid(),
                 batch,
                 config.pseudo_threshold,
             ),
@@ -352,9 +358,11 @@ class PMIL(Method):
         pair = np.concatenate([one + begin for (one, _), begin in zip(pairs, first, strict=True)], axis=1)
         video = np.repeat(np.arange(len(counts)), counts)
         overlap, weight = np.concatenate([x for _, x in pairs]), np.array(share, np.float32)
+        # one column more, so that there is one
+        table = F.pad(row_table(torch.tensor(counts)), (0, 1), value=len(video)).numpy()
         tensors = (
             torch.from_numpy(x).to(parts.device)
-            for x in (video, np.array(counts), segment, pair, overlap, weight)
+            for x in (video, np.array(counts), table, segment, pair, overlap, weight)
         )
         return PMILBatch(
             parts.new_empty(len(names), 0, parts.shape[2]),

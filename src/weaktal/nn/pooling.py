@@ -79,6 +79,24 @@ def packed_video_scores(
     return mean_per_video(x, video, len(lengths)).index_put((of, cls), best)
 
 
+def packed_topk_mean(x: Tensor, lengths: Tensor, table: Tensor, share: int) -> Tensor:
+    """Mean of the largest values of each column of packed videos; 0 for a video without rows.
+
+    Args:
+        x: (N, C), the rows of B videos one after another.
+        lengths: (B,).
+        table: (B, T) where the rows stand, see `row_table`.
+        share: of a video's length 1 / `share` values count, at least one.
+
+    Returns:
+        (B, C).
+    """
+    k = torch.minimum((lengths // share).clamp(min=1), lengths)
+    best = F.pad(x, (0, 0, 0, 1), value=-torch.inf)[table].topk(max(1, table.shape[1] // share), dim=1).values
+    use = torch.arange(best.shape[1], device=x.device)[:, None] < k[:, None, None]
+    return best.masked_fill(~use, 0).sum(1) / k.clamp(min=1)[:, None]
+
+
 def video_of_rows(lengths: Sequence[int], rows: Tensor) -> Tensor:
     """(N,) the video of each of N packed `rows`, from the lengths of the videos."""
     sizes = torch.tensor(lengths, device=rows.device)
