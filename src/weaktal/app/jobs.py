@@ -242,6 +242,9 @@ class Jobs:
         self._closing = False
         self._last = ""
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
+
+    def begin(self) -> None:
+        """Watch what runs, from now on."""
         self._thread.start()
 
     # ---- looking
@@ -534,7 +537,8 @@ class Jobs:
         """Stop watching; what runs goes on."""
         self._closing = True
         self._wake.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
 
 def _alike(one: object, other: object) -> bool:

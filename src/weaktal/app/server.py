@@ -94,6 +94,7 @@ class Room:
 
     def begin(self) -> None:
         """Look at the videos and the features, in the background."""
+        self.jobs.begin()
         self.views.find_features()
         with self.project.lock:
             names = [name for name, _ in self.project.document.of("video")]
