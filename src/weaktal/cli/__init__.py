@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "predict": "segments of your own videos, by a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
     "diagnose": "what is wrong with detections, and what mending it would bring",
+    "agreement": "how far two annotators, or a run and an annotator, agree",
     "convert-checkpoint": "a run directory from official weights",
     "bench": "methods x data sets x seeds, in one table beside the published figures",
     "reproduce": "a published figure, measured on your copy of the data set",

@@ -40,6 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what SRC holds, where looking is not enough: {', '.join(FORMATS)}, or a format of annotations",
     )
     turn.add_argument("--to", metavar="FORMAT", help=f"by the suffix of DST without it ({known})")
+    turn.add_argument(
+        "--threshold",
+        type=options.number,
+        metavar="SCORE",
+        help="detections: only those with at least this score",
+    )
+    turn.add_argument(
+        "--top", type=options.count, metavar="K", help="detections: only the K surest of a class in a video"
+    )
     click = actions.add_parser("simulate-points", help="clicks for studies, drawn from full annotations")
     click.add_argument(
         "source", type=options.path, metavar="ANNOTATIONS", help="a data set description or annotations"
@@ -115,6 +124,16 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "suffix": args.suffix,
     }
     if args.action == "convert":
-        return {}, str(convert(args.source, args.target, kind=args.kind, to=args.to, **about))
+        return {}, str(
+            convert(
+                args.source,
+                args.target,
+                kind=args.kind,
+                to=args.to,
+                threshold=args.threshold,
+                top=args.top,
+                **about,
+            )
+        )
     found = inspect(args.path, quick=args.quick, **about)
     return dict(found.about), str(found)

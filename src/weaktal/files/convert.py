@@ -18,7 +18,7 @@ from weaktal.features.pack import reread, write_pack
 from weaktal.features.store import FeatureStore, write_video_features
 from weaktal.files.inspection import annotated
 from weaktal.files.kinds import FORMATS, kind_of
-from weaktal.formats import exchange
+from weaktal.formats import exchange, pseudo_labels
 from weaktal.formats.gather import whole_folder
 from weaktal.formats.simulated_points import simulate_points
 
@@ -63,6 +63,8 @@ def convert(
     names: PathLike | None = None,
     prefix: str = "",
     suffix: str = "",
+    threshold: float | None = None,
+    top: int | None = None,
 ) -> Converted:
     """Read `source`, write `target`; of annotations, read that again and say what its format cannot hold.
 
@@ -72,9 +74,11 @@ def convert(
         kind: what `source` holds, a key of `weaktal.files.FORMATS`, or the format of its annotations, where
             looking is not enough.
         to: one of the formats of that kind; by the suffix of `target` without it.
-        annotations: of clicks, the videos' frame rates and the order of classes.
+        annotations: of clicks, the videos' frame rates and the order of classes; of detections, what pseudo
+            labels say of the videos.
         fps: frame rate of the original videos, a table of them, or a JSON file with that table.
         rate, names, prefix, suffix: of features, see `weaktal.files.inspect`.
+        threshold, top: of detections, only these, see `weaktal.formats.pseudo_labels.confident`.
 
     Raises:
         InputError: unreadable, no such format, `source` is `target`, or the target folder is not empty.
@@ -101,8 +105,13 @@ def convert(
             lost = _lost(found, _read_back(found, target, to))
         return Converted(target, kind, {"videos": len(found)}, lost)
     if kind == "detections":
-        detections = formats.load_detections(source)
-        formats.save_detections(detections, target, to)
+        detections, about = formats.load_detections(source), annotated(annotations, fps)
+        if threshold is not None or top is not None or to in pseudo_labels.LAYOUTS:
+            detections = pseudo_labels.confident(detections, about, threshold=threshold, top=top)
+        if to in pseudo_labels.LAYOUTS:
+            pseudo_labels.write(detections, target, to, about)
+        else:
+            formats.save_detections(detections, target, to)
         return Converted(target, kind, {"detections": len(detections)})
     if kind == "points":
         rates = None if fps is None else formats.load_fps(fps)

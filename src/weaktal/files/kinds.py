@@ -13,6 +13,7 @@ from weaktal.formats import (
     activitynet_detections,
     csv_detections,
     exchange,
+    pseudo_labels,
     sfnet_points,
     wtalc,
 )
@@ -22,7 +23,7 @@ from weaktal.formats.tables import header_columns
 # what can be converted, and into which formats
 FORMATS = {
     "annotations": formats.ANNOTATION_FORMATS,
-    "detections": formats.DETECTION_FORMATS,
+    "detections": (*formats.DETECTION_FORMATS, *pseudo_labels.LAYOUTS),
     "points": formats.POINT_FORMATS,
     "features": ("pack", "safetensors", "npy"),
 }
