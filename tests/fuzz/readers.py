@@ -253,6 +253,33 @@ def write_scores(folder: Path) -> Path:
     return folder / "s.safetensors"
 
 
+def write_run(folder: Path) -> Path:
+    from weaktal.train.config import resolve_config
+    from weaktal.train.run import Run
+
+    data = {"subset": "train", "videos": 3, "features": {"rate": 1.5625, "dims": [4], "backbone": "motion"}}
+    Run.create(folder / "run", "lac", resolve_config("lac"), dim=4, classes=["run", "jump"], data=data)
+    return folder / "run/config.yaml"
+
+
+def use_run(path: Path) -> None:
+    from weaktal.train.run import Run
+
+    config = Run.open(path.parent).config
+    _ = config.method_config
+
+
+def write_recipe(folder: Path) -> Path:
+    (folder / "r.yaml").write_text("learning_rate: 1e-4\nepochs: 3\nbatch_size: 8\nthresholds: [0.1, 0.2]\n")
+    return folder / "r.yaml"
+
+
+def use_recipe(path: Path) -> None:
+    from weaktal.train.config import read_yaml
+
+    read_yaml(path)
+
+
 def use_archive(path: Path) -> None:
     for read in read_npz(path / "a.npz").values():
         read()
@@ -294,5 +321,7 @@ READERS: dict[str, Reader] = {
     "safetensors": Reader(write_own, own_store, (in_bytes, in_header)),
     "pack": Reader(write_pack_folder, own_store, (in_bytes, in_numbers, in_json), "pack.json"),
     "hdf5": Reader(write_hdf5, use_store),
+    "run-config": Reader(write_run, use_run, (in_bytes, in_numbers)),
+    "recipe": Reader(write_recipe, use_recipe, (in_bytes, in_numbers)),
     "scores": Reader(write_scores, load_scores, (in_bytes, in_header)),
 }

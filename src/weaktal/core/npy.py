@@ -26,7 +26,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from weaktal.core.errors import InputError
-from weaktal.core.printable import shown
+from weaktal.core.printable import printable, shown
 
 Shape = tuple[int, ...]
 
@@ -145,7 +145,8 @@ class _Explained:
         if isinstance(error, pickle.UnpicklingError):
             raise InputError(f"this pickled array was not opened: {error}", file=self.path) from None
         if isinstance(error, _BROKEN):
-            raise InputError(f"{what}: {error or type(error).__name__}", file=self.path) from None
+            said = printable(str(error) or type(error).__name__, 200)  # some cite pages of the file
+            raise InputError(f"{what}: {said}", file=self.path) from None
 
 
 # ------------------------------------------------------------------------------------------- headers

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from weaktal.core import InputError, file_name, file_names, shown
+from weaktal.core import InputError, file_name, file_names, printable, shown
 from weaktal.core.npy import npy_shape, read_npy, read_npz, text_of
 from weaktal.core.reading import check_name, number, parse_json, read_mapping
 from weaktal.core.reading import kind as kind_of
@@ -38,6 +38,8 @@ WTALC = {
 HEADER_KEY = "weaktal"
 _STREAM = re.compile(r"(.+)[-_.](rgb|flow)", re.IGNORECASE | re.DOTALL)
 PACK_INDEX = "pack.json"
+RATES = (1e-6, 1e6)  # snippets per second of anything
+LONGEST = 1e9  # seconds
 
 
 class Layout(Protocol):
@@ -203,8 +205,9 @@ def sound_about(about: Any, path: Path) -> dict[str, Any]:
         if about.get(key) is not None:
             if isinstance(about[key], str) or not math.isfinite(number(about[key], file=path, field=key)):
                 raise wrong(key, "a number")
-            if key != "offset" and (about[key] < 0 or (key == "rate" and about[key] == 0)):
-                raise wrong(key, "a positive number")
+            least = {"rate": RATES[0], "offset": -LONGEST}.get(key, 0.0)
+            if not least <= about[key] <= (RATES[1] if key == "rate" else LONGEST):
+                raise wrong(key, f"from {least:g} to {RATES[1] if key == 'rate' else LONGEST:g}")
     dims = about.get("dims")
     if dims is not None:
         sizes = list(dims.values()) if isinstance(dims, dict) else dims
@@ -422,7 +425,7 @@ def _hdf5_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise InputError(f"not a readable HDF5 file: {error}", file=path) from None
+        raise InputError(f"not a readable HDF5 file: {printable(error, 200)}", file=path) from None
 
 
 @dataclass

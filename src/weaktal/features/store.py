@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from weaktal.core import InputError, TimeAxis, atomic_path, composed, did_you_mean
-from weaktal.features.layouts import HEADER_KEY, Layout, Shape, find, video_names
+from weaktal.features.layouts import HEADER_KEY, LONGEST, RATES, Layout, Shape, find, video_names
 
 FloatArray = NDArray[np.float32]
 
@@ -82,10 +82,15 @@ class FeatureStore:
         Raises:
             InputError: nothing there, an unknown layout, a rate that is no rate or not the files' own.
         """
-        if rate is not None and not (np.isfinite(rate) and rate > 0):
+        if rate is not None and not RATES[0] <= rate <= RATES[1]:
             raise InputError(
-                "a rate is in snippets per second", file=path, found=rate, expected="a number > 0"
+                "a rate is in snippets per second",
+                file=path,
+                found=rate,
+                expected=f"a number > 0, from {RATES[0]:g} to {RATES[1]:g}",
             )
+        if offset is not None and not abs(offset) <= LONGEST:
+            raise InputError("an offset is in seconds", file=path, found=offset, expected="a finite number")
         if isinstance(names, str | os.PathLike):
             names = video_names(Path(names))
         layout = find(Path(path), names, subset)
