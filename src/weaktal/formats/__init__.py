@@ -81,6 +81,8 @@ def load_annotations(
         CoverageWarning: instances without length (they count, and nothing can match them); clicks of videos
             that are not annotated.
     """
+    if not os.path.exists(path):
+        raise InputError("no such file", file=path)
     rates = None if fps is None else load_fps(fps)
     annotations = _read_annotations(Path(path), format, rates)
     _within_limits(annotations, path)
