@@ -16,8 +16,9 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,11 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
-from weaktal.core import Annotations, SnippetScores
+from weaktal.core import Annotations, Detections, SnippetScores
 from weaktal.dataset import Dataset
-from weaktal.formats import save_detections
-from weaktal.formats.scores import save_scores
+from weaktal.formats import load_detections, save_detections
+from weaktal.formats.scores import load_scores, save_scores
+from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
 from weaktal.methods import find_method
 from weaktal.methods.protocol import SnippetMethod
 from weaktal.train import fit, resolve_config, training_data
@@ -103,10 +106,12 @@ class Bench:
         self.measure = Measure(self.dataset)
         self.data = training_data(self.dataset, "video")
 
+    def average(self, found: Detections) -> float:
+        """Average mAP in percent."""
+        return 100 * self.measure.result(found).average
+
     def run(self, method: str, seed: int, settings: Mapping[str, Any], name: str) -> Record:
         """Train and measure."""
-        from dataclasses import replace
-
         data = replace(self.data, seed=seed)
         seed_torch(seed, 0)
         config = resolve_config(method, None, {**SHORT[method], **settings})
@@ -143,6 +148,138 @@ def read(out: Path) -> list[Record]:
     return [Record(**json.loads(line)) for line in lines]
 
 
+class Pool:
+    """The runs of one setting on one data set, by seed.
+
+    Args:
+        records: of one data set, method and name.
+        bench: evaluates.
+    """
+
+    def __init__(self, records: Sequence[Record], bench: Bench) -> None:
+        self.records, self.bench = sorted(records, key=lambda r: r.seed), bench
+        self.likelihood = np.array([r.likelihood for r in self.records])
+        self.average = np.array([r.average for r in self.records])
+        classes = bench.dataset.classes
+        files = [bench.out / r.tag for r in self.records]
+        self.found = [load_detections(f.with_name(f"{f.name}.json"), classes) for f in files]
+        trained = [load_detections(f.with_name(f"{f.name}-train.json"), classes) for f in files]
+        self.scales = [Scale.of(t) for t in trained]
+        self.scores = [load_scores(f.with_name(f"{f.name}.safetensors"))[0] for f in files]
+        record = self.records[0]
+        config = resolve_config(record.method, None, SHORT[record.method])
+        made = find_method(record.method)(config, dim=bench.data.bank.dim, classes=classes)
+        assert isinstance(made, SnippetMethod)
+        self.localizer = made
+
+    def subsets(self, size: int, most: int = 1000) -> list[tuple[int, ...]]:
+        """Seeds `size` at a time, at most so many sets, spread evenly over all."""
+        every = list(combinations(range(len(self.records)), min(size, len(self.records))))
+        return [
+            every[i] for i in np.unique(np.linspace(0, len(every) - 1, min(most, len(every))).astype(int))
+        ]
+
+    def pick(self, rows: Sequence[int]) -> int:
+        """The row of the highest TL."""
+        return max(rows, key=lambda i: self.likelihood[i])
+
+    def fused(self, rows: Sequence[int], bad: Detections | None = None) -> float:
+        """Average mAP of the fusion of detections of these runs, and of a bad one with the first's scale."""
+        runs, scales = [self.found[i] for i in rows], [self.scales[i] for i in rows]
+        if bad is not None:
+            runs, scales = [*runs, bad], [*scales, Scale.of(bad)]
+        return self.bench.average(fuse_detections(runs, scales=scales))
+
+    def averaged(self, rows: Sequence[int]) -> float:
+        """Average mAP of the mean of their snippet scores."""
+        return self.bench.average(self.localizer.localize(fuse_scores([self.scores[i] for i in rows])))
+
+
+def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Rank correlation; NaN for fewer than three values."""
+    if len(a) < 3:
+        return float("nan")
+    one, other = (np.argsort(np.argsort(x)).astype(float) for x in (a, b))
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def collapsed(kind: str, run: Detections) -> Detections:
+    """A run that says nothing, or the opposite."""
+    rng = np.random.default_rng(0)
+    score = {"constant": np.ones(len(run)), "inverted": -run.score, "noise": rng.random(len(run))}[kind]
+    return Detections(run.names, run.classes, run.video, run.start, run.end, run.label, score)
+
+
+def tables(pools: Mapping[tuple[str, str], Pool]) -> Iterator[str]:
+    """What docs/trust.md shows, line by line."""
+    yield "selection: the pick of five by TL, over all sets of five seeds"
+    yield "| data | method | seeds | single | correlation | mean of five | pick | best | below mean - 1 |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    gains, correlations, below = [], [], []
+    for (data, method), pool in pools.items():
+        sets = [list(rows) for rows in pool.subsets(5)]
+        mean, best = (np.array([f(pool.average[rows]) for rows in sets]) for f in (np.mean, np.max))
+        pick = np.array([pool.average[pool.pick(rows)] for rows in sets])
+        bad = float((pick < mean - 1).mean())
+        correlations.append(spearman(pool.likelihood, pool.average))
+        gains.append((pick.mean() - mean.mean(), best.mean() - mean.mean()))
+        below.append(bad)
+        single = f"{pool.average.mean():.1f} ± {pool.average.std(ddof=1):.1f}"
+        yield (
+            f"| {data} | {method} | {len(pool.records)} | {single} | {correlations[-1]:.2f} | "
+            f"{mean.mean():.1f} | {pick.mean():.1f} | {best.mean():.1f} | {100 * bad:.0f} % |"
+        )
+    gain, possible = np.array(gains).sum(axis=0)
+    yield (
+        f"mean rank correlation {np.nanmean(correlations):.2f}; gain of the pick {gain / len(gains):.2f} of "
+        f"{possible / len(gains):.2f} points possible ({100 * gain / max(possible, 1e-9):.0f} %); more than "
+        f"1 point below the mean of its five in {100 * np.mean(below):.1f} % of sets"
+    )
+    yield "\nfusion of five seeds (up to 8 sets of five), and of four and a collapsed fifth"
+    yield "| data | method | mean single | fused detections | averaged scores | with a collapsed run, least |"
+    yield "|---|---|---|---|---|---|"
+    over, robust = [], []
+    for (data, method), pool in pools.items():
+        sets = [list(rows) for rows in pool.subsets(5, 8)]
+        mean = np.array([pool.average[rows].mean() for rows in sets])
+        fused, averaged = (np.array([f(rows) for rows in sets]) for f in (pool.fused, pool.averaged))
+        margin = []
+        for rows in pool.subsets(4, 3):
+            for kind in ("constant", "inverted", "noise"):
+                found = pool.fused(rows, collapsed(kind, pool.found[rows[0]]))
+                margin.append(found - pool.average[list(rows)].mean())
+        over.append((fused - mean).mean())
+        robust += [m >= -1 for m in margin]
+        yield (
+            f"| {data} | {method} | {mean.mean():.1f} ± {mean.std():.1f} | "
+            f"{fused.mean():.1f} ± {fused.std():.1f} | {averaged.mean():.1f} ± {averaged.std():.1f} | "
+            f"{min(margin):+.1f} |"
+        )
+    yield (
+        f"fused detections are {np.mean(over):+.2f} points over the mean single; with a collapsed run no "
+        f"more than 1 point below the mean of the other four in {100 * np.mean(robust):.0f} % of "
+        f"{len(robust)} cases"
+    )
+    yield "\npicks of several methods fused, one pick of five per method"
+    yield "| data | picks | mean | best | fused |"
+    yield "|---|---|---|---|---|"
+    for data in dict.fromkeys(d for d, _ in pools):
+        of = {m: p for (d, m), p in pools.items() if d == data}
+        if len(of) < 2:
+            continue
+        picks = {m: p.pick(range(min(5, len(p.records)))) for m, p in of.items()}
+        values = [of[m].average[i] for m, i in picks.items()]
+        bench = next(iter(of.values())).bench
+        runs, scales = ([getattr(of[m], x)[i] for m, i in picks.items()] for x in ("found", "scales"))
+        fused_value = bench.average(fuse_detections(runs, scales=scales))
+        shown = ", ".join(f"{m} {v:.1f}" for m, v in zip(picks, values, strict=True))
+        yield f"| {data} | {shown} | {np.mean(values):.1f} | {max(values):.1f} | {fused_value:.1f} |"
+    yield "\nseed by seed: TL, average mAP, area under the ROC curve of the foreground on the test subset"
+    for (data, method), pool in pools.items():
+        each = (f"{r.likelihood:.2f}/{r.average:.1f}/{r.auc:.2f}" for r in pool.records)
+        yield f"{data} {method}: " + "  ".join(each)
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -174,8 +311,19 @@ def main() -> None:
                     done = {(r.data, r.method, r.name, r.seed) for r in read(args.out)}
                     if (data, method, args.name, seed) in done or (args.out / "stop").exists():
                         continue
-                    bench = benches.setdefault(data, Bench(data, Path(path), args.out))
+                    if data not in benches:
+                        benches[data] = Bench(data, Path(path), args.out)
+                    bench = benches[data]
                     print(bench.run(method, seed, own.get(method, {}), args.name), flush=True)
+    pools: dict[tuple[str, str], Pool] = {}
+    for data, path in paths.items():
+        for method in args.methods:
+            found = [r for r in read(args.out) if (r.data, r.method, r.name) == (data, method, args.name)]
+            if len(found) > 1:
+                if data not in benches:
+                    benches[data] = Bench(data, Path(path), args.out)
+                pools[data, method] = Pool(found, benches[data])
+    print("\n".join(tables(pools)), flush=True)
 
 
 if __name__ == "__main__":

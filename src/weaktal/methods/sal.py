@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -19,10 +20,12 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
+from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows, uniform_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
+from weaktal.methods.label_prior import label_prior
 from weaktal.methods.protocol import (
     Batch,
     MethodConfig,
@@ -92,6 +95,10 @@ class SALConfig(MethodConfig):
         positive_divisor, positive_extra: the T // divisor + extra snippets of largest actionness are pseudo
             positives. The extra is an absolute count: the published 17 belongs to T = 750, and ActivityNet's
             rule (no divisor, 40) to T = 50. No more than T.
+        label_warmup: share of the steps in which the pseudo positives are the snippets that look most like
+            the classes of their video (`weaktal.methods.label_prior`), in place of those of largest
+            actionness. Not published (0): which snippets are of largest actionness at first, the initial
+            weights decide, and what was chosen once is learnt to be chosen again. docs/trust.md measures it.
         drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
             itself.
         margin: outer margin of the outer-inner contrast, as a share of the segment. 0.2 is what the published
@@ -143,6 +150,7 @@ class SALConfig(MethodConfig):
     select_by: Literal["fused", "cas"] = "fused"
     positive_divisor: int | None = Field(8, ge=1)
     positive_extra: int = Field(17, ge=0)
+    label_warmup: float = Field(0.0, ge=0, le=1)
     drop_last: bool = False
     margin: float = Field(0.2, ge=0)
     class_weight: float = Field(0.2, ge=0)
@@ -201,6 +209,17 @@ def training_rows(
     if sampling == "thumos14":
         return perturbed_rows(lengths, segments, rng)
     return np.concatenate([chained_rows([n], segments, rng) for n in lengths])
+
+
+@dataclass(frozen=True)
+class PriorBatch(Batch):
+    """A batch of the warm-up by labels.
+
+    Attributes:
+        prior: (B, T), how much each snippet looks like the classes of its video.
+    """
+
+    prior: Tensor
 
 
 # ---------------------------------------------------------------------------------------------- network
@@ -339,6 +358,7 @@ class SAL(SnippetMethod):
             raise InputError(
                 "SAL needs two streams of equal size, RGB and flow", field="dim", found=dim, expected="even"
             )
+        self._prior: tuple[TrainingData, FeatureBank] | None = None  # of the warm-up, made when first needed
         hidden = config.hidden
         # the layout of the official checkpoints: convolutions at index 0 of a sequence
         self.encoder = nn.Sequential(nn.Conv1d(dim, hidden, config.kernel, padding=config.kernel // 2))
@@ -414,22 +434,26 @@ class SAL(SnippetMethod):
 
     # ------------------------------------------------------------------------------------ training
 
-    def pseudo_labels(self, out: Outputs) -> Tensor:
-        """(B, T), 1 at the snippets that count as action."""
+    def pseudo_labels(self, out: Outputs, prior: Tensor | None = None) -> Tensor:
+        """(B, T), 1 at the snippets that count as action; in the warm-up, those of the largest `prior`."""
         c, t = self.config, out.cas.shape[1]
         share = t // c.positive_divisor if c.positive_divisor else 0
-        labels = _indicator(out.actionness.detach(), min(t, max(1, share + c.positive_extra)))
+        most = min(t, max(1, share + c.positive_extra))
+        if prior is not None:
+            return _indicator(prior, most)
+        labels = _indicator(out.actionness.detach(), most)
         if c.confident_divisor:
             activation = out.cas.detach().relu().sum(dim=-1)
             labels = labels * _indicator(activation, max(1, t // c.confident_divisor))
         return labels
 
-    def losses(self, out: Outputs, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, out: Outputs, labels: Tensor, prior: Tensor | None = None) -> dict[str, Tensor]:
         """Loss terms, unweighted, and their weighted sum "total"; moves the statistics of the mask.
 
         Args:
             out: of `forward` with extras.
             labels: (B, C), 0 or 1.
+            prior: of the warm-up, see `pseudo_labels`.
         """
         c, t = self.config, out.cas.shape[1]
         if len(out.streams) < 2:
@@ -438,7 +462,7 @@ class SAL(SnippetMethod):
         with torch.no_grad():
             probability = out.cas.softmax(dim=-1)
             mask = self.mask(probability)
-            positive = self.pseudo_labels(out)
+            positive = self.pseudo_labels(out, prior)
             rank_by = out.cas if c.select_by == "cas" else self.fused_activation(out)
             best = rank_by.topk(max(1, t // c.class_divisor), dim=1).indices
             best_background = (
@@ -472,7 +496,8 @@ class SAL(SnippetMethod):
         return {"total": total, **terms}
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        return self.losses(self(batch.features, extras=True), batch.labels)
+        prior = batch.prior if isinstance(batch, PriorBatch) else None
+        return self.losses(self(batch.features, extras=True), batch.labels, prior)
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
         c = self.config
@@ -487,13 +512,18 @@ class SAL(SnippetMethod):
         c = self.config
         video = data.shuffled(step, c.batch_size, drop_last=c.drop_last)
         rows = training_rows(data.bank.lengths[video], c.segments, c.sampling, data.rng(stage, step))
-        return Batch(
+        batch = Batch(
             data.bank.rows(video, rows),
             torch.full((len(video),), c.segments, device=data.bank.data.device),
             data.labels[torch.from_numpy(video)],
             tuple(data.bank.names[v] for v in video),
             tuple(data.bank.axes[v].resampled(c.segments) for v in video),
         )
+        if step >= c.label_warmup * self.stages(data)[stage].steps:
+            return batch
+        if self._prior is None or self._prior[0] is not data:
+            self._prior = data, label_prior(data)
+        return PriorBatch(**vars(batch), prior=self._prior[1].rows(video, rows)[..., 0])
 
     # ---------------------------------------------------------------------------------- localization
 
