@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,8 @@ from weaktal.features.layouts import safetensors_about
 STATIC = Path(__file__).parent / "static"
 AUTHOR = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST_WAITING = 1000  # events of a page that does not fetch them
+PATIENCE = 3.0  # seconds that the videos wait for a first page to be asked for, before they are looked at
+PAUSE = 0.3  # and for it to be shown
 BEAT = 15.0  # seconds between signs of life on a quiet stream of events
 LEVELS = range(-4, 14)  # small pictures stand 2**level seconds apart
 
@@ -90,6 +93,7 @@ class Room:
         self.jobs = Jobs(project, self._worked)
         self._choices: list[Choice] | None = None
         self._ready: set[str] = set()
+        self._seen = threading.Event()
         self._stop = project.listen(self._heard)
 
     def begin(self) -> None:
@@ -98,9 +102,11 @@ class Room:
         self.views.find_features()
         with self.project.lock:
             names = [name for name, _ in self.project.document.of("video")]
+        self._seen.wait(PATIENCE)  # thousands of headers must not be read while the first page waits
         self.library.want(names)
 
     def close(self) -> None:
+        self._seen.set()
         self._stop()
         self.jobs.close()
         self.proxies.close()
@@ -157,7 +163,9 @@ class Room:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-store"})
 
     async def get_project(self, request: Request) -> Response:
-        return await answer(self.views.project_view, _author(request.query_params.get("author")))
+        found = await answer(self.views.project_view, _author(request.query_params.get("author")))
+        asyncio.get_running_loop().call_later(PAUSE, self._seen.set)
+        return found
 
     async def get_video(self, request: Request) -> Response:
         return await answer(self.views.video_view, request.path_params["name"])
