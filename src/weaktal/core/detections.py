@@ -94,6 +94,21 @@ class Detections:
         return cls(tuple(names), tuple(classes), index, none, none, index, none)
 
     @classmethod
+    def in_video(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        start: ArrayLike,
+        end: ArrayLike,
+        label: ArrayLike,
+        score: ArrayLike,
+    ) -> Detections:
+        """The detections in one video, columns (N,)."""
+        video = np.zeros(np.size(label), np.int64)
+        columns = (np.asarray(x) for x in (start, end, label, score))
+        return cls((name,), tuple(classes), video, *columns)
+
+    @classmethod
     def concatenate(cls, parts: Iterable[Detections], classes: Sequence[str]) -> Detections:
         """Join detections of the same classes; a video may occur in several parts."""
         parts, index = list(parts), dict[str, int]()

@@ -154,7 +154,7 @@ class IntervalMeans:
         return np.asarray(self.sums[(*index, high)] - self.sums[(*index, low)])
 
 
-def outer_inner_contrast(values: ArrayLike, runs: Runs, margin: float) -> FloatArray:
+def outer_inner_contrast(values: ArrayLike, runs: Runs, margin: float, *, extra: int = 0) -> FloatArray:
     """Mean inside a run minus mean just outside of it (outer-inner contrast, AutoLoc, Shou et al. 2018).
 
     The outside is ``margin`` times the run's length on each side, cut at the ends of the curve and truncated
@@ -164,6 +164,8 @@ def outer_inner_contrast(values: ArrayLike, runs: Runs, margin: float) -> FloatA
         values: (K, N), one curve per `runs.curve`; or (K, H, N) where the curve depends on the threshold.
         runs: M runs.
         margin: share of the run's length.
+        extra: as many positions after a run count as inside, and as many at the end of the curve are never
+            outside (ISSF: 1); the length of the outside stays that of the run.
 
     Returns:
         (M,) float64.
@@ -172,11 +174,12 @@ def outer_inner_contrast(values: ArrayLike, runs: Runs, margin: float) -> FloatA
     n = x.shape[-1]
     means = IntervalMeans(x)
     index = (runs.curve,) if x.ndim == 2 else (runs.curve, runs.threshold)
-    start, end, length = runs.start, runs.end, runs.length
-    left = np.maximum(0, np.trunc(start - margin * length)).astype(np.int64)
-    right = np.minimum(n, np.trunc(end - 1 + margin * length).astype(np.int64) + 1)
+    start, end, reach = runs.start, runs.end + extra, margin * runs.length
+    left = np.maximum(0, np.trunc(start - reach)).astype(np.int64)
+    right = np.minimum(n - extra, np.trunc(end - 1 + reach).astype(np.int64) + 1)
     right = np.maximum(right, end)
-    inner = means.sum(index, start, end) / length
+    inside = np.minimum(end, n)
+    inner = means.sum(index, start, inside) / (inside - start)
     outside = (start - left) + (right - end)
-    outer = means.sum(index, left, start) + means.sum(index, end, right)
+    outer = means.sum(index, left, start) + means.sum(index, inside, np.minimum(right, n))
     return np.asarray(inner - np.where(outside > 0, outer / np.maximum(outside, 1), 0.0))

@@ -1,14 +1,19 @@
-"""Proposals of point-supervised methods: runs of class and foreground curves above many thresholds."""
+"""Proposals: runs of class and foreground curves above many thresholds, scored by contrast."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from weaktal.core import Detections, SnippetScores
+from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, Runs, above, find_runs, outer_inner_contrast, upsample
+from weaktal.localize.nms import nms
+
+FloatArray = NDArray[np.float64]
 
 
 class RunSettings(Protocol):
@@ -55,6 +60,47 @@ class RunSettings(Protocol):
         ...
 
 
+def scored_runs(
+    curves: FloatArray,
+    foreground: FloatArray,
+    *,
+    on_curves: NDArray[np.floating],
+    on_foreground: NDArray[np.floating],
+    margin: float,
+    foreground_share: float = 0.0,
+    **how: Any,
+) -> tuple[Runs, FloatArray]:
+    """Runs of class curves, and of a foreground for every class, with their outer-inner contrast.
+
+    The contrast is that of the class curve. Where the threshold is one on class curves, the curve counts as 0
+    below it.
+
+    Args:
+        curves: (K, N), one for each class.
+        foreground: (N,).
+        on_curves, on_foreground: thresholds.
+        margin: see `outer_inner_contrast`.
+        foreground_share: of the foreground in the curves that give the contrast; it too is 0 below its
+            thresholds.
+        how: of `find_runs`.
+
+    Returns:
+        Runs by curve, threshold (those on class curves come first) and start; and their contrast, (M,).
+    """
+    own = find_runs(curves, on_curves, **how)
+    shared = find_runs(foreground, on_foreground, **how).for_each(len(curves))
+    on_own, on_shared = above(curves, on_curves), curves
+    if foreground_share:
+        on_own = (1 - foreground_share) * on_own + foreground_share * foreground
+        cut = above(foreground[None], on_foreground)
+        on_shared = (1 - foreground_share) * curves[:, None] + foreground_share * cut
+    contrasts = outer_inner_contrast(on_own, own, margin), outer_inner_contrast(on_shared, shared, margin)
+    shared = Runs(shared.curve, shared.threshold + len(on_curves), shared.start, shared.end)
+    runs, contrast = Runs.concatenate([own, shared]), np.concatenate(contrasts)
+    order = np.lexsort((runs.start, runs.threshold, runs.curve))
+    return runs[order], contrast[order]
+
+
 def run_proposals(scores: SnippetScores, classes: Sequence[str], settings: RunSettings) -> Detections:
     """Scored runs of one video, nothing suppressed.
 
@@ -70,43 +116,30 @@ def run_proposals(scores: SnippetScores, classes: Sequence[str], settings: RunSe
     Returns:
         By class in the order of the first threshold at which one is found, then threshold, then start.
     """
-    chosen = np.nonzero(scores.video_scores >= settings.class_threshold)[0]
-    if not len(chosen):
-        chosen = np.array([int(np.argmax(scores.video_scores))])
+    chosen = likely_classes(scores.video_scores, settings.class_threshold)
     curves = upsample(scores.cas[:, chosen].T, settings.upsampling)
-    foreground = upsample(scores.foreground, settings.upsampling)[None]
+    foreground = upsample(scores.foreground, settings.upsampling)
     if settings.clamp_scores:
         curves, foreground = curves.clip(0, 1), foreground.clip(0, 1)
     # a position at a threshold passes, one at 0 never does
     least = np.nextafter(0, 1)
-    on_class = np.maximum(np.arange(*settings.action_thresholds), least)
-    on_foreground = np.maximum(np.arange(*settings.foreground_thresholds), least)
-    own = find_runs(curves, on_class, drop_lone_first=settings.drop_lone_first)
-    shared = find_runs(foreground, on_foreground, drop_lone_first=settings.drop_lone_first)
-    shared = shared.for_each(len(chosen))
-    contrast = np.concatenate(
-        [
-            outer_inner_contrast(above(curves, on_class), own, settings.margin),
-            outer_inner_contrast(curves, shared, settings.margin),
-        ]
+    runs, contrast = scored_runs(
+        curves,
+        foreground,
+        on_curves=np.maximum(np.arange(*settings.action_thresholds), least),
+        on_foreground=np.maximum(np.arange(*settings.foreground_thresholds), least),
+        margin=settings.margin,
+        drop_lone_first=settings.drop_lone_first,
     )
-    runs = Runs.concatenate([own, shared])
-    # thresholds of both kinds in one order, those on class scores first
-    threshold = runs.threshold + len(on_class) * (np.arange(len(runs)) >= len(own))
-    first = np.full(len(chosen), len(on_class) + len(on_foreground))
-    np.minimum.at(first, runs.curve, threshold)
-    order = np.lexsort((runs.start, threshold, runs.curve, first[runs.curve]))
+    first = np.full(len(chosen), np.iinfo(np.int64).max)
+    np.minimum.at(first, runs.curve, runs.threshold)
+    order = np.lexsort((runs.curve, first[runs.curve]))
+    runs, contrast = runs[order], contrast[order]
     axis = scores.axis.resampled(scores.axis.length * settings.upsampling)
-    label = chosen[runs.curve[order]]
-    return Detections(
-        (scores.video,),
-        tuple(classes),
-        np.zeros(len(order), np.int64),
-        axis.seconds_at(runs.start[order]),
-        axis.seconds_at(runs.end[order]),
-        label,
-        contrast[order] + settings.video_score_weight * scores.video_scores[label],
-    )
+    label = chosen[runs.curve]
+    score = contrast + settings.video_score_weight * scores.video_scores[label]
+    start, end = axis.seconds_at(runs.start), axis.seconds_at(runs.end)
+    return Detections.in_video(scores.video, classes, start, end, label, score)
 
 
 def class_groups(found: Detections) -> np.ndarray:
@@ -116,3 +149,9 @@ def class_groups(found: Detections) -> np.ndarray:
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     return rank[inverse]
+
+
+def nms_by_class(found: Detections, threshold: float, *, plus_one: bool) -> Detections:
+    """What `nms` keeps of each class of each video: by `class_groups`, within them by falling score."""
+    group = class_groups(found)
+    return found[nms(found.start, found.end, found.score, threshold, plus_one=plus_one, group=group)]

@@ -28,8 +28,8 @@ from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, piecew
 from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import AnyGenerator, Warp, at_most_rows, bin_edges, draw_rows, linear_positions
 from weaktal.localize.classes import likely_classes
-from weaktal.localize.curves import Grid, Runs, above, find_runs, outer_inner_contrast, upsample
-from weaktal.localize.nms import nms
+from weaktal.localize.curves import Grid, find_runs, upsample
+from weaktal.localize.run_proposals import nms_by_class, scored_runs
 from weaktal.methods.protocol import (
     Batch,
     MethodConfig,
@@ -647,19 +647,17 @@ class ASMLoc(SnippetMethod):
         rows = data.bank.lengths[video] if plan is None else plan.rows[video]
         at = random_positions(rows, c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
-        batch = Batch(
-            sampled(data.bank, video, at, length, plan.warp if plan else None),
-            torch.from_numpy(length).to(device),
-            data.labels[torch.from_numpy(video)],
-            tuple(data.bank.names[v] for v in video),
-            tuple(_axis(data.bank.axes[v], c.snippets, plan.knots(v) if plan else None) for v in video),
-        )
+        batch = data.batch(video, sampled(data.bank, video, at, length, plan.warp if plan else None))
         if plan is None:
             return batch
         boxes, count = plan.boxes(video, length)
         targets = torch.from_numpy(plan.targets(video, length, data.weak.multi_hot()[video]))
+        axes = tuple(_axis(data.bank.axes[v], c.snippets, plan.knots(v)) for v in video)
         return SegmentBatch(
-            **vars(batch), boxes=boxes.to(device), count=count.to(device), targets=targets.to(device)
+            **(vars(batch) | {"axes": axes}),
+            boxes=boxes.to(device),
+            count=count.to(device),
+            targets=targets.to(device),
         )
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -793,43 +791,29 @@ class ASMLoc(SnippetMethod):
                 start, end = s.axis.seconds_at(positions / self.config.upsampling)
             else:
                 start, end = seconds(v, positions)
-            video = np.zeros(len(label), np.int64)
-            found.append(Detections((s.video,), self.classes, video, start, end, label, value))
+            found.append(Detections.in_video(s.video, self.classes, start, end, label, value))
         every = Detections.concatenate(found, self.classes)
-        return every[
-            nms(
-                every.start,
-                every.end,
-                every.score,
-                self.config.nms_threshold,
-                plus_one=self.config.nms_plus_one,
-                group=every.video * len(self.classes) + every.label,
-            )
-        ]
+        return nms_by_class(every, self.config.nms_threshold, plus_one=self.config.nms_plus_one)
 
     def _candidates(
         self, score: SnippetScores, on_cas: Grid | None, on_attention: Grid | None, bonus: float
     ) -> tuple[IntArray, FloatArray, FloatArray]:
         """Classes (M,), up-sampled starts and ends (2, M) and scores (M,) of a video's segments."""
-        c, share = self.config, self.config.attention_share
+        c = self.config
         classes = likely_classes(score.video_scores, c.class_threshold, strict=True)
-        cas, attention = (self._upsampled(x) for x in (score.cas[:, classes].T, score.foreground[None]))
-        runs, values = [], []
-        if on_cas is not None:
-            heights = np.arange(*on_cas)
-            runs.append(find_runs(cas, heights, min_length=2))
-            # the thresholded curve is 0 below its threshold, the other one is whole
-            curves = (1 - share) * above(cas, heights) + share * attention
-            values.append(outer_inner_contrast(curves, runs[-1], c.margin))
-        if on_attention is not None:
-            heights = np.arange(*on_attention)
-            runs.append(find_runs(attention, heights, min_length=2).for_each(len(classes)))
-            curves = cas if not share else (1 - share) * cas[:, None] + share * above(attention, heights)
-            contrast = outer_inner_contrast(curves, runs[-1], c.margin)
-            values.append(contrast + bonus * score.video_scores[classes][runs[-1].curve])
-        joined = Runs.concatenate(runs)
-        positions = np.stack([joined.start, joined.end]).astype(np.float64)
-        return classes[joined.curve], positions, np.concatenate(values)
+        heights = [np.empty(0) if grid is None else np.arange(*grid) for grid in (on_cas, on_attention)]
+        runs, contrast = scored_runs(
+            self._upsampled(score.cas[:, classes].T),
+            self._upsampled(score.foreground),
+            on_curves=heights[0],
+            on_foreground=heights[1],
+            margin=c.margin,
+            foreground_share=c.attention_share,
+            min_length=2,
+        )
+        label = classes[runs.curve]
+        lifted = bonus * score.video_scores[label] * (runs.threshold >= len(heights[0]))
+        return label, np.stack([runs.start, runs.end]).astype(np.float64), contrast + lifted
 
     def _upsampled(self, curves: NDArray[np.float32]) -> FloatArray:
         c = self.config

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores
-from weaktal.localize.curves import IntervalMeans, find_runs
+from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
@@ -487,39 +487,20 @@ class ISSF(SnippetMethod):
         curves = np.ascontiguousarray(scores.cas[:, picked].T, dtype=np.float64)
         start, end, curve, contrast = self.proposals(curves)
         kept = nms(start, end, contrast, c.nms_threshold, overlap=c.nms_overlap, group=curve)
-        start, end, curve, contrast = start[kept], end[kept], curve[kept], contrast[kept]
-        return Detections(
-            (scores.video,),
-            self.classes,
-            np.zeros(len(kept), np.int64),
-            scores.axis.seconds_at(start),
-            scores.axis.seconds_at(end),
-            picked[curve],
-            contrast,
-        )
+        start, end = scores.axis.seconds_at(start), scores.axis.seconds_at(end)
+        found = Detections.in_video(scores.video, self.classes, start, end, picked[curve], contrast)
+        return found[kept]
 
     def proposals(self, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Start, end (snippets), row of `curves` (K, T) and contrast of all runs of two or more snippets."""
-        length = curves.shape[1]
-        heights = curves
-        if self.config.thresholds_of == "maximum":
+        c, heights = self.config, curves
+        if c.thresholds_of == "maximum":
             top = curves.max(axis=1, keepdims=True)
             heights = curves / np.where(top > 0, top, 1)
-        runs = find_runs(heights, self.config.thresholds, strict=True, min_length=2)
-        means = IntervalMeans(curves)
-        extra = 1 if self.config.end_past_run else 0
-        s, e, wide = runs.start, runs.end, self.config.margin * runs.length
-        inner_end = np.minimum(e + extra, length)
-        left = np.maximum(0, np.trunc(s - wide)).astype(np.int64)
-        right = np.minimum(length - extra, np.trunc(e + wide + extra).astype(np.int64))
-        right = np.maximum(right, e + extra)
-        index = (runs.curve,)
-        inner = means.sum(index, s, inner_end) / (inner_end - s)
-        beyond = np.minimum(e + extra, length), np.minimum(right, length)
-        count = (s - left) + (right - (e + extra))
-        outer = means.sum(index, left, s) + means.sum(index, *beyond)
-        contrast = inner - np.where(count > 0, outer / np.maximum(count, 1), 0.0)
-        return s, e + extra, runs.curve, contrast
+        runs = find_runs(heights, c.thresholds, strict=True, min_length=2)
+        extra = int(c.end_past_run)
+        contrast = outer_inner_contrast(curves, runs, c.margin, extra=extra)
+        return runs.start, runs.end + extra, runs.curve, contrast
 
     # official weights
 

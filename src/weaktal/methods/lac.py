@@ -20,8 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores
-from weaktal.localize.nms import nms
-from weaktal.localize.run_proposals import class_groups, run_proposals
+from weaktal.localize.run_proposals import nms_by_class, run_proposals
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, Segments, search_pairs
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
@@ -488,20 +487,12 @@ class LAC(SnippetMethod):
 
     def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what TSPNet learns from."""
-        parts = [run_proposals(s, self.classes, self.config) for s in scores]
-        return Detections.concatenate(parts or [Detections.empty([], self.classes)], self.classes)
+        parts = (run_proposals(s, self.classes, self.config) for s in scores)
+        return Detections.concatenate(parts, self.classes)
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        found = self.candidates(scores)
-        kept = nms(
-            found.start,
-            found.end,
-            found.score,
-            self.config.nms_threshold,
-            plus_one=self.config.nms_plus_one,
-            group=class_groups(found),
-        )
-        return found[kept]
+        c = self.config
+        return nms_by_class(self.candidates(scores), c.nms_threshold, plus_one=c.nms_plus_one)
 
     @classmethod
     def from_published(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -512,13 +512,7 @@ class SAL(SnippetMethod):
         c = self.config
         video = data.shuffled(step, c.batch_size, drop_last=c.drop_last)
         rows = training_rows(data.bank.lengths[video], c.segments, c.sampling, data.rng(stage, step))
-        batch = Batch(
-            data.bank.rows(video, rows),
-            torch.full((len(video),), c.segments, device=data.bank.data.device),
-            data.labels[torch.from_numpy(video)],
-            tuple(data.bank.names[v] for v in video),
-            tuple(data.bank.axes[v].resampled(c.segments) for v in video),
-        )
+        batch = data.batch(video, data.bank.rows(video, rows))
         if step >= c.label_warmup * self.stages(data)[stage].steps:
             return batch
         if self._prior is None or self._prior[0] is not data:
@@ -571,19 +565,16 @@ class SAL(SnippetMethod):
             curves = np.clip(curves, snippets.min(1, keepdims=True), snippets.max(1, keepdims=True))
         runs = find_runs(curves, c.thresholds, drop_lone_first=c.drop_lone_first)
         contrast = outer_inner_contrast(curves, runs, c.margin)
-        score = contrast + c.class_weight * scores.video_scores[likely].astype(np.float64)[runs.curve]
+        label = likely[runs.curve]
+        score = contrast + c.class_weight * scores.video_scores[label].astype(np.float64)
         fine = scores.axis.resampled(scores.axis.length * c.upscale)
         start, end = fine.seconds_at(runs.start), fine.seconds_at(runs.end)
-        how: dict[str, Any] = {"plus_one": c.plus_one, "group": runs.curve}
-        if c.soft_nms:
-            rows, score = soft_nms_once(start, end, score, c.nms_threshold, c.soft_nms_alpha, **how)
-        else:
-            rows = nms(start, end, score, c.nms_threshold, **how)
-            score = score[rows]
-        label = likely[runs.curve[rows]]
-        return Detections(
-            (scores.video,), self.classes, np.zeros(len(rows), np.int64), start[rows], end[rows], label, score
-        )
+        found = Detections.in_video(scores.video, self.classes, start, end, label, score)
+        how: dict[str, Any] = {"plus_one": c.plus_one, "group": label}
+        if not c.soft_nms:
+            return found[nms(start, end, score, c.nms_threshold, **how)]
+        rows, score = soft_nms_once(start, end, score, c.nms_threshold, c.soft_nms_alpha, **how)
+        return replace(found[rows], score=score)
 
     # ---------------------------------------------------------------------------- official weights
 

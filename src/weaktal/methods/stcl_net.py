@@ -678,15 +678,8 @@ class STCLNet(SnippetMethod):
         rng = data.rng(stage, step)
         video = draw_videos(rng, lists, min(c.pairs, c.batch_size // 2), c.batch_size)
         rows = perturbed_rows(bank.lengths[video], c.snippets, rng)
-        return ExemplarBatch(
-            features=bank.rows(video, rows),
-            lengths=torch.full((len(video),), c.snippets, device=bank.data.device),
-            labels=data.labels[torch.from_numpy(video)],
-            names=tuple(bank.names[v] for v in video),
-            axes=tuple(bank.axes[v].resampled(c.snippets) for v in video),
-            bank=bank,
-            exemplars=self._draw_exemplars(rng, data),
-        )
+        batch = data.batch(video, bank.rows(video, rows))
+        return ExemplarBatch(**vars(batch), bank=bank, exemplars=self._draw_exemplars(rng, data))
 
     def _draw_exemplars(self, rng: AnyGenerator, data: TrainingData) -> Tensor:
         c, bank = self.config, data.bank
@@ -843,8 +836,7 @@ def _localize(s: SnippetScores, classes: Sequence[str], config: STCLNetConfig) -
     order = np.argsort(label[rows], kind="stable")
     rows, score = rows[order], score[order]
     start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
-    video = np.zeros(len(rows), np.int64)
-    return Detections((s.video,), tuple(classes), video, start, end, label[rows], score)
+    return Detections.in_video(s.video, classes, start, end, label[rows], score)
 
 
 def proposals(

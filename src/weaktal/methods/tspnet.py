@@ -19,6 +19,7 @@ from torch import Tensor
 
 from weaktal.core import Detections
 from weaktal.localize.boundary_adaptation import adapt_boundaries
+from weaktal.localize.classes import likely_classes
 from weaktal.localize.nms import soft_nms
 from weaktal.methods.proposals import (
     ProposalNetwork,
@@ -389,17 +390,8 @@ class TSPNet(Method):
             start, end, label, score = self.localize(
                 found.start[of_video], found.end[of_video], *(c[of_video] for c in columns)
             )
-            parts.append(
-                Detections(
-                    (name,),
-                    self.classes,
-                    np.zeros(len(start), np.int64),
-                    axis.seconds_at(start),
-                    axis.seconds_at(end),
-                    label,
-                    score,
-                )
-            )
+            start, end = axis.seconds_at(start), axis.seconds_at(end)
+            parts.append(Detections.in_video(name, self.classes, start, end, label, score))
         return Detections.concatenate(parts, self.classes)
 
     def localize(
@@ -426,9 +418,7 @@ class TSPNet(Method):
         probability = torch.from_numpy(classes).softmax(1).numpy()[:, :-1]
         attended, centred = (torch.from_numpy(x).sigmoid().numpy()[:, None] for x in (attention, center))
         video_score = (probability * attended).sum(0) / (attended.sum() + 1e-6)
-        chosen = np.nonzero(video_score >= config.class_threshold)[0]
-        if not len(chosen):
-            chosen = np.array([int(np.argmax(video_score))])
+        chosen = likely_classes(video_score, config.class_threshold)
         confidence = (probability * attended * centred)[:, chosen].T.astype(np.float64)
         new_start, new_end = adapt_boundaries(start, end, confidence, config.adapt_threshold)
         group = np.repeat(np.arange(len(chosen)), len(start))

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.curves import Grid
-from weaktal.localize.nms import nms
-from weaktal.localize.run_proposals import class_groups, run_proposals
+from weaktal.localize.run_proposals import nms_by_class, run_proposals
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.nn.pooling import best_share_mean
 
@@ -147,10 +146,7 @@ class MyMethod(SnippetMethod):
         proposals = [run_proposals(s, self.classes, self.config) for s in scores]
         names = tuple(s.video for s in scores)
         found = Detections.concatenate([Detections.empty(names, self.classes), *proposals], self.classes)
-        group = class_groups(found)
-        threshold = self.config.nms_threshold
-        kept = nms(found.start, found.end, found.score, threshold, plus_one=False, group=group)
-        return found[kept]
+        return nms_by_class(found, self.config.nms_threshold, plus_one=False)
 
 
 def video_loss(scores: Tensor, labels: Tensor) -> Tensor:
