@@ -30,14 +30,7 @@ from weaktal.features.sampling import AnyGenerator, Warp, at_most_rows, bin_edge
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, find_runs, upsample
 from weaktal.localize.run_proposals import nms_by_class, scored_runs
-from weaktal.methods.protocol import (
-    Batch,
-    MethodConfig,
-    SnippetMethod,
-    Stage,
-    TrainingData,
-    snippet_scores,
-)
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_rows

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import nms
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
+from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_videos
 from weaktal.nn.ragged import Ragged
@@ -336,6 +336,7 @@ class ISSF(SnippetMethod):
     name: ClassVar[str] = "issf"
     supervision: ClassVar[Literal["video", "point"]] = "video"
     Config: ClassVar[type[MethodConfig]] = ISSFConfig
+    published_part: ClassVar[str] = "network"
     config: ISSFConfig
 
     def __init__(self, config: ISSFConfig, *, dim: int, classes: Sequence[str]) -> None:
@@ -464,16 +465,9 @@ class ISSF(SnippetMethod):
         r = self.config.refined_share
         video = (1 - r) * out.base.agnostic.exp() + r * out.refined.agnostic.exp()
         cas = (1 - r) * out.base.logits.softmax(dim=1) + r * out.refined.logits.softmax(dim=1)
-        cas = (cas * out.base.attention[:, None])[:, :-1]
-        parts = zip(
-            batch.names,
-            torch.split(cas.cpu(), out.layout.lengths),
-            torch.split(out.base.attention.cpu(), out.layout.lengths),
-            video[:, :-1].cpu(),
-            batch.axes,
-            strict=True,
-        )
-        return [SnippetScores(n, c.numpy(), a.numpy(), v.numpy(), axis) for n, c, a, v, axis in parts]
+        attended = (cas * out.base.attention[:, None])[:, :-1]
+        snippets, attention = (out.layout.split(x) for x in (attended, out.base.attention))
+        return snippet_scores(batch.names, batch.axes, out.layout.lengths, snippets, attention, video[:, :-1])
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         """Runs of the activation sequence at many low thresholds, outer-inner contrast, suppression."""
@@ -505,20 +499,15 @@ class ISSF(SnippetMethod):
     # official weights
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """ISSF with official weights; sizes come from the shapes. The official release stores no memory.
-
-        Raises:
-            InputError: a weight is missing, unknown, or of a shape that does not fit.
-        """
+    def from_published(cls, state_dict: Mapping[str, Any], **options: Any) -> Self:
+        """See `Method.from_published`. The official release has unused layers, and no memory."""
         unused = ("saliency", "saliency_back", "weight_linear.weight")
-        weights = {k: v for k, v in published_weights(state_dict).items() if k not in unused}
+        used = {k: v for k, v in state_dict.items() if k.removeprefix("module.") not in unused}
+        return super().from_published(used, **options)
+
+    @classmethod
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         count, width = shape_of(weights, "ac_center", 2)
         _, dim = shape_of(weights, "feature_embedding.0.weight", 2)
         gate, _ = shape_of(weights, "channel_weights.0.weight", 2)
-        fields = {"width": width, "gate_reduction": width // gate, **config}
-        method = cls(ISSFConfig(**fields), dim=dim, classes=class_names(classes, count - 1))
-        load_published(method.network, weights)
-        return method
+        return dim, count - 1, {"width": width, "gate_reduction": width // gate}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.run_proposals import nms_by_class, run_proposals
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, Segments, search_pairs
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
+from weaktal.methods.published import shape_of
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import dropout
 from weaktal.nn.parallel import by_videos
@@ -477,13 +477,9 @@ class LAC(SnippetMethod):
         videos = packed_video_scores(
             output.scores[:, :-1], video, batch.lengths, table, every, self.config.topk
         )
-        fused = torch.split(output.fused.float().cpu(), lengths)
-        return [
-            SnippetScores(name, curves[:, :-1].numpy(), 1 - curves[:, -1].numpy(), scores, axis)
-            for name, curves, scores, axis in zip(
-                batch.names, fused, videos.float().cpu().numpy(), batch.axes, strict=True
-            )
-        ]
+        fused = output.fused.float()
+        cas, foreground = (torch.split(x, lengths) for x in (fused[:, :-1], 1 - fused[:, -1]))
+        return snippet_scores(batch.names, batch.axes, lengths, cas, foreground, videos)
 
     def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what TSPNet learns from."""
@@ -495,22 +491,10 @@ class LAC(SnippetMethod):
         return nms_by_class(self.candidates(scores), c.nms_threshold, plus_one=c.nms_plus_one)
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """From the official checkpoint (``cls_module.*``); sizes are read from the shapes.
-
-        Raises:
-            InputError: weights are missing, unexpected or of the wrong shape.
-        """
-        weights = published_weights(state_dict)
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         hidden, dim, _ = shape_of(weights, "cls_module.conv_1.0.weight", 3)
         count, _, _ = shape_of(weights, "cls_module.classifier.0.weight", 3)
-        method = cls(
-            LACConfig(**{"hidden": hidden, **config}), dim=dim, classes=class_names(classes, count - 1)
-        )
-        load_published(method, weights)
-        return method
+        return dim, count - 1, {"hidden": hidden}
 
 
 def three_snippets(start: IntArray, end: IntArray, rng: np.random.Generator) -> IntArray:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores, TimeAxis
 from weaktal.features.batches import Batch, ProposalBatch, TrainingData, whole_videos
+from weaktal.methods.published import class_names, load_published, published_weights
 
 __all__ = [
     "Batch",
@@ -70,6 +73,8 @@ class Method(nn.Module):
     Config: ClassVar[type[MethodConfig]]
     # a proposal-level method's base locator, for those who bring no proposals
     base: ClassVar[str | None] = None
+    # the module inside whose parameters are named as the official weights; "" is the method itself
+    published_part: ClassVar[str] = ""
 
     def __init__(self, config: Any, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__()
@@ -116,20 +121,40 @@ class Method(nn.Module):
         raise NotImplementedError
 
     @classmethod
-    def from_published(cls, state_dict: Mapping[str, Any], **config: Any) -> Self:
-        """The method with the weights of the official release, by the official parameter names."""
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
+        """D, the number of classes C, and fields of `Config`, as the shapes of official weights say them."""
         raise NotImplementedError
+
+    @classmethod
+    def from_published(
+        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
+    ) -> Self:
+        """The method with the weights of the official release.
+
+        Args:
+            state_dict: by the official parameter names, with or without a leading "module.".
+            classes: class names in the order of the weights; default "class 0", "class 1", ...
+            config: fields of `Config`; what nobody names is read from the shapes, where they say it.
+
+        Raises:
+            InputError: a weight is missing, unexpected or of the wrong shape.
+        """
+        weights = published_weights(state_dict)
+        dim, count, sizes = cls.published_sizes(weights)
+        method = cls(cls.Config(**{**sizes, **config}), dim=dim, classes=class_names(classes, count))
+        load_published(method.get_submodule(cls.published_part), weights)
+        return method
 
 
 def snippet_scores(
     names: Sequence[str],
     axes: Sequence[TimeAxis],
     lengths: Sequence[int],
-    cas: Tensor,
-    foreground: Tensor,
+    cas: Tensor | Sequence[Tensor],
+    foreground: Tensor | Sequence[Tensor],
     video_scores: Tensor,
 ) -> list[SnippetScores]:
-    """Scores of B videos from padded outputs of a network.
+    """Scores of B videos from outputs of a network, padded or one tensor a video.
 
     Args:
         names, axes: of the videos; an axis is that of the rows that count.
@@ -138,10 +163,13 @@ def snippet_scores(
         foreground: (B, T).
         video_scores: (B, C).
     """
-    columns = (x.float().cpu().numpy() for x in (cas, foreground, video_scores))
+
+    def plain(x: Tensor) -> NDArray[np.float32]:
+        return np.asarray(x.float().cpu())
+
+    columns = zip(names, axes, lengths, cas, foreground, video_scores, strict=True)
     return [
-        SnippetScores(name, c[:n], f[:n], v, axis)
-        for name, axis, n, c, f, v in zip(names, axes, lengths, *columns, strict=True)
+        SnippetScores(name, plain(c[:n]), plain(f[:n]), plain(v), axis) for name, axis, n, c, f, v in columns
     ]
 
 

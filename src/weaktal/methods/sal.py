@@ -26,14 +26,7 @@ from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.label_prior import label_prior
-from weaktal.methods.protocol import (
-    Batch,
-    MethodConfig,
-    SnippetMethod,
-    Stage,
-    TrainingData,
-    snippet_scores,
-)
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.factored import FactoredAdam, FactoredLinear

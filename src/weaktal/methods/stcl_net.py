@@ -13,7 +13,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,15 +28,8 @@ from weaktal.features.sampling import AnyGenerator, perturbed_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import soft_nms
-from weaktal.methods.protocol import (
-    Batch,
-    MethodConfig,
-    SnippetMethod,
-    Stage,
-    TrainingData,
-    snippet_scores,
-)
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
+from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import best_share_mean, masked_topk_mean
@@ -623,6 +616,7 @@ class STCLNet(SnippetMethod):
     name: ClassVar[str] = "stcl_net"
     supervision: ClassVar[Literal["video", "point"]] = "video"
     Config: ClassVar[type[MethodConfig]] = STCLNetConfig
+    published_part: ClassVar[str] = "network"
     config: STCLNetConfig
     exemplars: Tensor  # (C + 1, M, D)
     has_exemplars: Tensor  # bool: `exemplars` belongs to the present weights
@@ -765,29 +759,13 @@ class STCLNet(SnippetMethod):
     # official weights
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """The method with official weights (THUMOS14 or ActivityNet model).
-
-        Args:
-            state_dict: by the official parameter names, with or without a leading "module.".
-            classes: class names in the order of the columns; None numbers them.
-            config: fields of `STCLNetConfig`; widths are read from the shapes.
-
-        Raises:
-            InputError: a parameter is missing, unexpected or of the wrong shape.
-        """
-        weights = published_weights(state_dict)
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         dim = shape_of(weights, "fusion.0.weight", 3)[0]
         (columns,), (keys,), (inside,) = (
             shape_of(weights, f"{name}.bias", 1)
             for name in ("classifier.4", "intra_temp_conv1_k", "vAttn.attention.0")
         )
-        fields = {"key_dim": keys, "attention_dim": inside, **config}
-        method = cls(STCLNetConfig(**fields), dim=dim, classes=class_names(classes, columns - 1))
-        load_published(method.network, weights)
-        return method
+        return dim, columns - 1, {"key_dim": keys, "attention_dim": inside}
 
 
 # --- scores and segments -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from weaktal.methods.proposals import (
     training_proposals,
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.published import shape_of
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import mean_per_video
 
@@ -435,17 +435,7 @@ class TSPNet(Method):
         return flat_start[rows].astype(float), flat_end[rows].astype(float), chosen[group[rows]], scores
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """From the official checkpoint (``prop_backbone.*``); sizes are read from the shapes.
-
-        Raises:
-            InputError: weights are missing, unexpected or of the wrong shape.
-        """
-        weights = published_weights(state_dict)
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         dim, _ = shape_of(weights, "prop_backbone.prop_fusion.0.weight", 2)
         count, _, _ = shape_of(weights, "prop_backbone.prop_classifier.2.weight", 3)
-        method = cls(TSPNetConfig(**config), dim=dim, classes=class_names(classes, count - 1))
-        load_published(method, weights)
-        return method
+        return dim, count - 1, {}
