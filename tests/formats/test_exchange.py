@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -221,3 +222,16 @@ def test_importing_formats_imports_no_library_of_theirs() -> None:
     code = f"import sys, weaktal.formats; print([m for m in {theirs} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_clicks_that_the_app_gives_to_segments_stay_at_home(tmp_path: Path) -> None:
+    segment = {"segment": [1.0, 3.0], "label": "run", "id": "s1"}
+    points = [{"time": 2.0, "label": "run", "of": "s1"}, {"time": 7.0, "label": "run", "id": "c1"}]
+    database = {"v": {"annotations": [segment], "points": points}}
+    (tmp_path / "annotations.json").write_text(json.dumps({"database": database}))
+    for name in ("out.boris", "copy.csv.json"):
+        assert main(["data", "convert", str(tmp_path / "annotations.json"), str(tmp_path / name)]) == 0
+    there = formats.load_annotations(tmp_path / "out.boris")
+    assert said(there, there.videos["v"])[1] == [(7.0, "run")]
+    ours = formats.load_annotations(tmp_path / "copy.csv.json")
+    assert said(ours, ours.videos["v"])[1] == [(2.0, "run"), (7.0, "run")]

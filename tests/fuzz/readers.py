@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,16 @@ import numpy as np
 
 from tests.fuzz.mutate import Mutation, dumped, in_bytes, in_cells, in_json, in_numbers, mutated_value
 from weaktal import formats
-from weaktal.core import Annotations, Detections, Instances, Points, SnippetScores, TimeAxis, Video
+from weaktal.core import (
+    Annotations,
+    CoverageWarning,
+    Detections,
+    Instances,
+    Points,
+    SnippetScores,
+    TimeAxis,
+    Video,
+)
 from weaktal.core.npy import read_npy, read_npz
 from weaktal.core.reading import read_json, read_yaml
 from weaktal.dataset import Dataset
@@ -22,6 +32,7 @@ from weaktal.evaluate import evaluate
 from weaktal.features.check import inspect_features
 from weaktal.features.store import FeatureStore, write_video_features
 from weaktal.files.inspection import inspect
+from weaktal.formats import exchange
 from weaktal.formats.scores import load_scores, save_scores
 
 
@@ -325,3 +336,27 @@ READERS: dict[str, Reader] = {
     "recipe": Reader(write_recipe, use_recipe, (in_bytes, in_numbers)),
     "scores": Reader(write_scores, load_scores, (in_bytes, in_header)),
 }
+
+
+def exchanged(entry: exchange.Format) -> Reader:
+    """A file of another tool; in folders with one file a video, of two videos."""
+    ending = {"boris": ".boris", "boris-events": ".tsv", "fcpxml": ".fcpxml"}.get(entry.name, ".json")
+
+    def write(folder: Path) -> Path:
+        plain = Annotations(("run", "jump high"), ANNOTATIONS.videos)
+        path = folder / ("all" if entry.folder else f"all{ending}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)
+            exchange.write(plain, path, entry.name)
+        return path
+
+    def read(path: Path) -> None:
+        exchange.format_of(path)
+        exchange.read(path, entry.name, 25.0)
+
+    table = entry.name in ("boris-events", "camtrap-dp", "frame-table", "audacity")
+    damage = TABLE if table else TEXT if ending in (".boris", ".json") and not entry.folder else TEXT[:2]
+    return Reader(write, read, damage)
+
+
+READERS |= {f"exchange-{name}": exchanged(entry) for name, entry in exchange.FORMATS.items()}

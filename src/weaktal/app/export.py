@@ -43,10 +43,9 @@ def annotations_of(project: Project, *, derived: bool = True) -> Annotations:
             name: annotations_file.video_entry(project.document, name)
             for name, _ in project.document.of("video")
         }
-    for entry in database.values() if not derived else ():
-        clicks = [row for row in entry.pop("points", ()) if "of" not in row]
-        entry |= {"points": clicks} if clicks else {}
-    return parse({"classes": names, "database": database}, project.folder / "annotations.json")
+    return parse(
+        {"classes": names, "database": database}, project.folder / "annotations.json", derived=derived
+    )
 
 
 def export(project: Project, format: str) -> tuple[str, bytes]:

@@ -98,7 +98,9 @@ def convert(
     if target.exists() and target.resolve() == source.resolve():
         raise InputError("source and target are the same", file=target)
     if kind == "annotations":
-        found = formats.load_annotations(source, fps=fps, format=format)
+        # clicks that the app gives to segments are for training; other tools get what people said
+        derived = (to or exchange.BY_SUFFIX.get(target.suffix.lower())) not in exchange.FORMATS
+        found = formats.load_annotations(source, fps=fps, format=format, derived=derived)
         formats.save_annotations(found, target, to)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CoverageWarning)

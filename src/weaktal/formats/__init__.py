@@ -63,6 +63,7 @@ def load_annotations(
     ignore: PathLike | None = None,
     fps: PathLike | Fps | None = None,
     format: str | None = None,
+    derived: bool = True,
 ) -> Annotations:
     """Annotations of a file or folder; the format is found by looking.
 
@@ -73,6 +74,7 @@ def load_annotations(
         ignore: a file of ambiguous intervals, see `load_ignored`.
         fps: frame rates for what is counted in frames, see `load_fps`.
         format: one of `ANNOTATION_FORMATS`, where looking is not enough.
+        derived: with the clicks that the app gives to segments for training.
 
     Raises:
         InputError: anything that cannot be read, with file and place.
@@ -84,7 +86,7 @@ def load_annotations(
     if not os.path.exists(path):
         raise InputError("no such file", file=path)
     rates = None if fps is None else load_fps(fps)
-    annotations = _read_annotations(Path(path), format, rates)
+    annotations = _read_annotations(Path(path), format, rates, derived)
     _within_limits(annotations, path)
     empty = [(v.name, v.instances) for v in annotations if (v.instances.end == v.instances.start).any()]
     if empty:
@@ -116,7 +118,7 @@ def _within_limits(annotations: Annotations, path: PathLike) -> None:
         within(float(max(times)), "seconds", "seconds", file=path, field=v.name)
 
 
-def _read_annotations(path: Path, format: str | None, fps: Fps | None) -> Annotations:
+def _read_annotations(path: Path, format: str | None, fps: Fps | None, derived: bool) -> Annotations:
     if format is not None and format not in ANNOTATION_FORMATS:
         raise InputError(
             "no such format",
@@ -125,9 +127,10 @@ def _read_annotations(path: Path, format: str | None, fps: Fps | None) -> Annota
             expected=" or ".join(ANNOTATION_FORMATS),
             hint=did_you_mean(format, ANNOTATION_FORMATS),
         )
-    ours = {"activitynet": activitynet.read, "wtalc": wtalc.read, "csv": csv_annotations.read}
-    if format in ours:
-        return ours[format](path)
+    if format == "activitynet":
+        return activitynet.read(path, derived=derived)
+    if format in ("wtalc", "csv"):
+        return wtalc.read(path) if format == "wtalc" else csv_annotations.read(path)
     if path.is_dir() and wtalc.looks_like(path):
         return wtalc.read(path)
     if found := format or (exchange.format_of(path) if path.exists() else None):
@@ -142,7 +145,7 @@ def _read_annotations(path: Path, format: str | None, fps: Fps | None) -> Annota
     if path.suffix == ".npy":
         raise InputError("one array is not an annotation", file=path, hint="name the folder of the arrays")
     if _is_json(path):
-        return activitynet.read(path)
+        return activitynet.read(path, derived=derived)
     return csv_annotations.read(path)
 
 

@@ -33,18 +33,22 @@ def _is_database(document: dict[str, Any]) -> bool:
     return bool(document) and all(isinstance(v, dict) and "annotations" in v for v in document.values())
 
 
-def read(path: PathLike) -> Annotations:
+def read(path: PathLike, *, derived: bool = True) -> Annotations:
     """Annotations of a file; videos in file order.
+
+    Args:
+        path: the file.
+        derived: with the clicks that the app gives to segments for training, marked with ``of`` in its files.
 
     Raises:
         InputError: anything that is not as the format says, with the place.
     """
     with no_collection():
-        return parse(read_mapping(path), path)
+        return parse(read_mapping(path), path, derived=derived)
 
 
-def parse(document: dict[str, Any], path: PathLike) -> Annotations:
-    """Annotations of a JSON document; `path` is for messages."""
+def parse(document: dict[str, Any], path: PathLike, *, derived: bool = True) -> Annotations:
+    """Annotations of a JSON document; `path` is for messages, `derived` as in `read`."""
     database = document.get("database", document if _is_database(document) else None)
     if not isinstance(database, dict):
         raise InputError(
@@ -60,6 +64,10 @@ def parse(document: dict[str, Any], path: PathLike) -> Annotations:
             raise InputError("expected an object", file=path, field=f"database.{name}", found=kind(entry))
         for key in ("annotations", "points", "labels", "ignored"):
             rows = entry.get(key)
+            if rows is None:
+                continue
+            if key == "points" and not derived and isinstance(rows, list):
+                entry["points"] = rows = [r for r in rows if not (isinstance(r, dict) and "of" in r)] or None
             if rows is None:
                 continue
             if isinstance(rows, list) and (

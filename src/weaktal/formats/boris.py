@@ -147,7 +147,8 @@ def _media(entry: object, path: PathLike, where: str) -> list[str]:
 
 
 def _about(entry: dict[str, Any], what: str, media: str, path: PathLike, where: str) -> float | None:
-    table = (entry.get("media_info") or {}).get(what) or {}
+    info = entry.get("media_info")
+    table = info.get(what) if isinstance(info, dict) else None
     value = table.get(media) if isinstance(table, dict) else None
     return None if value is None else number(value, file=path, field=f"{where}.media_info.{what}")
 

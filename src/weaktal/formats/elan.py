@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from weaktal.core import Annotations, CoverageWarning, InputError, Video, shown
-from weaktal.core.reading import PathLike
+from weaktal.core.reading import PathLike, number
 from weaktal.formats.gather import (
     Fps,
     Gathered,
@@ -63,7 +63,9 @@ def read(path: PathLike, fps: Fps | None = None) -> Annotations:
             if start is None or end is None:
                 untimed += 1
                 continue
-            found.segment(video, start / 1000, end / 1000, value.strip() or tier, f"tier {tier}")
+            field = f"tier {tier}"
+            first, last = (number(t, file=file, field=field) / 1000 for t in (start, end))
+            found.segment(video, first, last, value.strip() or tier, field)
         if untimed:
             warnings.warn(
                 f"{file}: {untimed} annotations have no times and are left out", CoverageWarning, stacklevel=4

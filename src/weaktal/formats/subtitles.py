@@ -21,7 +21,7 @@ from weaktal.formats.gather import (
 )
 
 SUFFIXES = (".srt", ".vtt")
-_CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
+_CLOCK = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s.*)?")
 _TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
