@@ -214,6 +214,16 @@ def test_convert_there_and_back(tmp_path: Path, name: str, capsys: pytest.Captur
     assert again.read_text() == back.read_text()
 
 
+def test_convert_says_that_times_were_rounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    formats.save_annotations(one(points=Points([1.25], [0]), labels=(0, 1)), tmp_path / "gt.json")
+    assert (
+        main(["data", "convert", str(tmp_path / "gt.json"), str(tmp_path / "c"), "--to", "camtrap-dp"]) == 0
+    )
+    assert "subset, duration, frame rate, exact times" in capsys.readouterr().out
+    assert main(["data", "convert", str(tmp_path / "gt.json"), str(tmp_path / "v.TextGrid")]) == 0
+    assert "exact times" not in capsys.readouterr().out
+
+
 def test_importing_formats_imports_no_library_of_theirs() -> None:
     import subprocess
     import sys

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from weaktal import formats
-from weaktal.core import Annotations, CoverageWarning, InputError, Video
+from weaktal.core import Annotations, CoverageWarning, InputError, Points, Video
 from weaktal.dataset import Dataset
 from weaktal.features.layouts import stored_names
 from weaktal.features.pack import reread, write_pack
@@ -189,6 +189,8 @@ def _lost(before: Annotations, after: Annotations) -> tuple[str, ...]:
     both = [name for name in before.videos if name in after.videos]
     pairs = [(_facts(before, before.videos[n]), _facts(after, after.videos[n])) for n in both]
     lost += [key for key in (pairs[0][0] if pairs else ()) if any(a[key] != b[key] for a, b in pairs)]
+    if any(not _same_times(before, before.videos[n], after, after.videos[n]) for n in both):
+        lost.append("exact times")
     return tuple(lost)
 
 
@@ -197,14 +199,27 @@ def _facts(annotations: Annotations, video: Video) -> dict[str, Any]:
     names, points = annotations.classes, video.points
     return {
         "subset": video.subset,
-        "duration": video.duration,
-        "frame rate": video.fps,
-        "clicks": None
-        if points is None
-        else [(t, names[c]) for t, c in zip(points.time, points.label, strict=True)],
+        "duration": None if video.duration is None else round(video.duration, 6),
+        "frame rate": None if video.fps is None else round(video.fps, 6),
+        "segments": sorted(names[c] for c in video.instances.label),
+        "clicks": None if points is None else sorted(names[c] for c in points.label),
         "video-level labels": {names[c] for c in video.labels},
         "ambiguous intervals": video.ignored.tolist(),
     }
+
+
+def _same_times(before: Annotations, video: Video, after: Annotations, other: Video) -> bool:
+    """Whether what both have lies at the same times, up to the last bits."""
+    sides = []
+    for names, v in ((before.classes, video), (after.classes, other)):
+        it, p = v.instances, v.points or Points()
+        rows = zip(it.label.tolist(), it.start.tolist(), it.end.tolist(), strict=True)
+        clicks = zip(p.label.tolist(), p.time.tolist(), strict=True)
+        sides.append((sorted((names[c], s, e) for c, s, e in rows), sorted((names[c], t) for c, t in clicks)))
+    return all(
+        len(a) != len(b) or np.allclose([r[1:] for r in a], [r[1:] for r in b], rtol=0, atol=1e-9)
+        for a, b in zip(*sides, strict=True)
+    )
 
 
 def _convert_points(

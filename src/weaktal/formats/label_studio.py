@@ -13,7 +13,7 @@ import re
 import warnings
 from typing import Any
 
-from weaktal.core import Annotations, CoverageWarning, InputError, Video, shown, write_text
+from weaktal.core import Annotations, CoverageWarning, InputError, Video, write_text
 from weaktal.core.reading import PathLike, kind, number, read_json
 from weaktal.formats.gather import (
     Fps,
@@ -170,18 +170,3 @@ def _ranges(video: Video, names: tuple[str, ...], rates: Rates) -> list[dict[str
         }
         for k, (first, last, c) in enumerate(rows)
     ]
-
-
-def labelling_config(annotations: Annotations, fps: float) -> str:
-    """The labelling interface that these tasks need, for the settings of a Label Studio project."""
-    from xml.sax.saxutils import quoteattr
-
-    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in annotations.classes)
-    choices = labels.replace("<Label ", "<Choice ")
-    return (
-        "<View>\n"
-        f'  <TimelineLabels name="actions" toName="video">\n{labels}  </TimelineLabels>\n'
-        f'  <Video name="video" value="$video" timelineHeight="120" frameRate="{shown(fps)}"/>\n'
-        f'  <Choices name="occurs" toName="video" choice="multiple">\n{choices}  </Choices>\n'
-        "</View>\n"
-    )
