@@ -136,16 +136,18 @@ class TrainingData:
         )
 
     def packed(self, video: np.ndarray) -> tuple[Batch, Tensor]:
-        """Whole videos without padding: a batch whose features are empty (B, 0, D), and their rows (N, D)."""
-        rows = self.bank.packed(video)
-        batch = Batch(
-            rows.new_empty(len(video), 0, self.bank.dim),
-            torch.from_numpy(self.bank.lengths[video]).to(rows.device),
+        """Whole videos without padding: a batch without features, and the rows of its videos (N, D)."""
+        return self.without_features(video), self.bank.packed(video)
+
+    def without_features(self, video: np.ndarray) -> Batch:
+        """Whole videos whose features are empty, (B, 0, D), as they stand elsewhere in the batch."""
+        return Batch(
+            self.bank.data.new_empty(len(video), 0, self.bank.dim),
+            torch.from_numpy(self.bank.lengths[video]).to(self.bank.data.device),
             self.labels[torch.from_numpy(video)],
             tuple(self.bank.names[v] for v in video),
             tuple(self.bank.axes[v] for v in video),
         )
-        return batch, rows
 
     def clicks(self, video: np.ndarray) -> Tensor:
         """Clicks of packed videos as (N, C) 0 or 1; a click's snippet is its position rounded down."""

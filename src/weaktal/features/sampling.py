@@ -15,9 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from weaktal.core import TimeAxis, piecewise_linear
+from weaktal.features.bank import FeatureBank
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -148,6 +151,24 @@ def linear_positions(lengths: ArrayLike, size: int) -> FloatArray:
     return np.asarray(np.linspace(0, _lengths(lengths) - 1, size, axis=-1), np.float64)
 
 
+def random_positions(
+    rows: IntArray, size: int, rng: AnyGenerator, *, sample_last: bool = False
+) -> FloatArray:
+    """One random row from each of `size` bins, or interpolated positions in a video of too few: (B, `size`).
+
+    Args:
+        rows: (B,) rows of the videos.
+        size: positions to take.
+        rng: source of the draws.
+        sample_last: the bins cover the last row too.
+    """
+    out = linear_positions(rows, size)
+    many = rows > size
+    if many.any():
+        out[many] = random_rows(rows[many] + sample_last, size, rng)
+    return out
+
+
 def interpolate(x: NDArray[np.floating], positions: ArrayLike) -> NDArray[np.floating]:
     """Rows of x (L, D) at real positions (S,), linear; outside of [0, L - 1] the end pieces go on; (S, D)."""
     at = np.asarray(positions, np.float64)
@@ -221,6 +242,24 @@ class Warp:
         shift = 1.0 if self.at_end else 0.0
         snippets = np.arange(len(knots), dtype=np.float64)
         return piecewise_linear(position + shift, snippets, knots, side="left") - shift
+
+
+def sampled(
+    bank: FeatureBank, video: IntArray, rows: FloatArray, length: IntArray, warp: Warp | None = None
+) -> Tensor:
+    """Features of videos (B,) at the (fractional) `rows` (B, T), the first `length` (B,): (B, T, D).
+
+    With `warp`, rows of the warped video, which are interpolated between snippets themselves.
+    """
+    if warp is None:
+        x = bank.interpolated(video, rows)
+    else:
+        last = warp.rows[video][:, None] - 1
+        low = np.clip(np.floor(rows), 0, np.maximum(last - 1, 0)).astype(np.int64)
+        a, b = (bank.interpolated(video, warp.positions(video, r)) for r in (low, np.minimum(low + 1, last)))
+        x = torch.lerp(a, b, torch.from_numpy(rows - low).to(a)[..., None])
+    inside = np.arange(rows.shape[1]) < length[:, None]
+    return x * torch.from_numpy(inside).to(x)[..., None]
 
 
 def window_starts(length: int, size: int, stride: int) -> IntArray:

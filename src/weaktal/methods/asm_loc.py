@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis, piecewise_linear
 from weaktal.features.bank import FeatureBank
-from weaktal.features.sampling import AnyGenerator, Warp, at_most_rows, bin_edges, draw_rows, linear_positions
+from weaktal.features.sampling import Warp, at_most_rows, random_positions, sampled
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, find_runs, upsample
 from weaktal.localize.run_proposals import nms_by_class, scored_runs
@@ -522,42 +522,6 @@ class Refinement:
     def _scale(self, video: int, length: int) -> np.floating:
         """Rows per second of the warped time line."""
         return np.float64(self.clock.rate[video] * length / self.rows[video])
-
-
-def random_positions(
-    rows: IntArray, size: int, rng: AnyGenerator, *, sample_last: bool = False
-) -> FloatArray:
-    """One random row from each of `size` bins, or interpolated positions in a video of too few: (B, `size`).
-
-    Args:
-        rows: (B,) rows of the videos.
-        size: positions to take.
-        rng: source of the draws.
-        sample_last: the bins cover the last row too.
-    """
-    out = linear_positions(rows, size)
-    many = rows > size
-    if many.any():
-        out[many] = draw_rows(*bin_edges(rows[many] + sample_last, size), rng)
-    return out
-
-
-def sampled(
-    bank: FeatureBank, video: IntArray, rows: FloatArray, length: IntArray, warp: Warp | None = None
-) -> Tensor:
-    """Features of videos (B,) at the (fractional) `rows` (B, T), the first `length` (B,): (B, T, D).
-
-    With `warp`, rows of the warped video, which are interpolated between snippets themselves.
-    """
-    if warp is None:
-        x = bank.interpolated(video, rows)
-    else:
-        last = warp.rows[video][:, None] - 1
-        low = np.clip(np.floor(rows), 0, np.maximum(last - 1, 0)).astype(np.int64)
-        a, b = (bank.interpolated(video, warp.positions(video, r)) for r in (low, np.minimum(low + 1, last)))
-        x = torch.lerp(a, b, torch.from_numpy(rows - low).to(a)[..., None])
-    inside = np.arange(rows.shape[1]) < length[:, None]
-    return x * torch.from_numpy(inside).to(x)[..., None]
 
 
 def _axis(axis: TimeAxis, length: int, knots: FloatArray | None) -> TimeAxis:

@@ -26,6 +26,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.parallel import by_videos
+from weaktal.nn.pooling import mean_per_video
 from weaktal.nn.ragged import Ragged
 
 
@@ -409,7 +410,7 @@ class ISSF(SnippetMethod):
             "fore": (weight * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
             "back": (weight * normalized_cross_entropy(classwise, back)).sum(dim=0),
             "attention": attention_loss(base.attention, out.layout),
-            "spl": out.layout.means(spl[:, None])[:, 0],
+            "spl": mean_per_video(spl, out.layout.video, len(batch)),
         }
         total = (
             losses["fore"]

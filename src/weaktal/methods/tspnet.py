@@ -331,11 +331,7 @@ class TSPNet(Method):
         device = parts.device
         index = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
         return TSPNetBatch(
-            parts.new_empty(len(video), 0, data.bank.dim),
-            torch.zeros(len(video), dtype=torch.int64, device=device),
-            data.labels[torch.from_numpy(video)],
-            tuple(data.bank.names[v] for v in video),
-            tuple(data.bank.axes[v] for v in video),
+            **vars(data.without_features(video)),
             parts=parts,
             video=torch.from_numpy(index).to(device),
             point_label=torch.from_numpy(labels.classes[rows]).to(device),

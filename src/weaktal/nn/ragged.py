@@ -56,10 +56,6 @@ class Ragged:
         """Sum of each sequence's rows, (B, D)."""
         return rows.new_zeros(len(self), rows.shape[1]).index_add(0, self.video, rows)
 
-    def means(self, rows: Tensor) -> Tensor:
-        """Mean of each sequence's rows, (B, D); zero for an empty sequence."""
-        return self.sums(rows) / self.sizes.clamp(min=1)[:, None]
-
     def weighted_sums(self, weights: Tensor, rows: Tensor) -> Tensor:
         """Per sequence, sum over its rows of weight (N, W) times row (N, D): (B, W, D)."""
         pairs = zip(self.split(weights), self.split(rows), strict=True)
