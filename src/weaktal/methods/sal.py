@@ -27,7 +27,7 @@ from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
 from weaktal.methods.label_prior import label_prior
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.published import published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.factored import FactoredAdam, FactoredLinear
 from weaktal.nn.parallel import by_rows
@@ -572,27 +572,21 @@ class SAL(SnippetMethod):
     # ---------------------------------------------------------------------------- official weights
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """SAL with official weights of either repository; sizes come from the weights.
+    def from_published(cls, state_dict: Mapping[str, Any], **options: Any) -> Self:
+        """As `Method.from_published`, with weights of either repository.
 
-        Args:
-            state_dict: by official names, also with a leading "module."; ActivityNet's `base_module` is
-                `encoder` here.
-            classes: class names in the order of the weights; default "class 0", "class 1", ...
-            config: further fields of `SALConfig`. Of an ActivityNet model give those of its recipe.
-
-        Raises:
-            InputError: a weight is missing, unknown, or of a shape that does not fit.
+        ActivityNet's `base_module` is `encoder` here; of an ActivityNet model give the fields of its recipe.
         """
         weights = {
             re.sub(r"^base_module\.", "encoder.", name): value
             for name, value in published_weights(state_dict).items()
         }
-        hidden, dim, kernel = shape_of(weights, "encoder.0.weight", 3)
-        names = class_names(classes, shape_of(weights, "cls.0.weight", 3)[0])
-        method = cls(SALConfig(**{"hidden": hidden, "kernel": kernel, **config}), dim=dim, classes=names)
         # the published code forgets the statistics of the mask: they start anew
-        load_published(method, {**dict(method.named_buffers()), **weights})
-        return method
+        fresh = AdaptiveMask(shape_of(weights, "cls.0.weight", 3)[0], momentum=0, divisor=1)
+        statistics = {f"mask.{name}": value for name, value in fresh.named_buffers()}
+        return super().from_published({**statistics, **weights}, **options)
+
+    @classmethod
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
+        hidden, dim, kernel = shape_of(weights, "encoder.0.weight", 3)
+        return dim, shape_of(weights, "cls.0.weight", 3)[0], {"hidden": hidden, "kernel": kernel}
