@@ -211,3 +211,20 @@ def test_the_address_stays_after_a_restart(tmp_path: Path) -> None:
     assert server.token == token
     server.stop()
     assert json.loads((tmp_path / "annotations.json").read_text())["database"]["v"]
+
+
+def test_other_tools_get_what_people_said(shared: tuple[Server, httpx.Client]) -> None:
+    _, client = shared
+    segment = {"video": "demo_train_002", "class": "c1", "start": 1.0, "end": 2.0}
+    edit = {"author": "u", "base": 99, "label": "x", "changes": [{"key": "segment/s", "set": segment}]}
+    assert client.post("/api/edits", json=edit).json()["conflicts"] == []
+    boris = client.get("/api/export?format=boris")
+    assert boris.headers["content-disposition"].endswith('"annotations.boris"')
+    content = boris.json()
+    events = [e for o in content["observations"].values() for e in o["events"]]
+    assert len(events) == 3  # a click, and the two borders of a segment; not the click that the segment gives
+    assert client.get("/api/export?format=elan").content[:2] == b"PK"  # a folder
+    client.post("/api/undo", json={"author": "u"})
+    again = client.post("/api/import/annotations?name=x.boris&author=u", content=boris.content)
+    assert again.json()["changes"] >= 1
+    client.post("/api/undo", json={"author": "u"})

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from weaktal.app import annotations_file
 from weaktal.app.project import Project
-from weaktal.core import Annotations
+from weaktal.core import Annotations, CoverageWarning
 from weaktal.formats import ANNOTATION_FORMATS, exchange, save_annotations
 from weaktal.formats.activitynet import parse
 
-# what a format is called, and how its file ends; a folder has no suffix and comes as a zip archive
-KNOWN = {
+# ours: what a format is called, and how its file ends; a folder has no suffix and comes as a zip archive
+OURS = {
     "activitynet": ("ActivityNet JSON (everything)", ".json"),
     "csv": ("CSV table", ".csv"),
     "wtalc": ("W-TALC arrays", ""),
-} | {
-    f.name: (f.title, "" if f.folder else f.suffixes[0] if f.suffixes else ".json")
-    for f in exchange.FORMATS.values()
 }
 
 
 def formats() -> list[dict[str, str]]:
     """What can be exported: name, and what it is for people."""
-    return [{"name": name, "title": KNOWN.get(name, (name, ""))[0]} for name in ANNOTATION_FORMATS]
+    titles = {name: title for name, (title, _) in OURS.items()}
+    titles |= {name: f.title for name, f in exchange.FORMATS.items()}
+    return [{"name": name, "title": titles.get(name, name)} for name in ANNOTATION_FORMATS]
 
 
 def annotations_of(project: Project, *, derived: bool = True) -> Annotations:
-    """What people said, as every command speaks of it: the training view with the segments in it.
+    """What people said, as every command speaks of it.
 
     Args:
-        project: the project.
-        derived: with the clicks in it that segments give.
+        project: whose annotations.
+        derived: with the clicks that segments give, as training sees them; else those of people only.
     """
     with project.lock:
         names = [r["name"] for r in annotations_file.ordered_classes(project.document).values()]
@@ -48,32 +47,30 @@ def annotations_of(project: Project, *, derived: bool = True) -> Annotations:
     )
 
 
-def export(project: Project, format: str) -> tuple[str, bytes]:
-    """A file in a format: its name and its bytes.
+def export(project: Project, format: str) -> tuple[str, bytes, list[str]]:
+    """A file in a format: its name, its bytes, and what the format leaves out.
 
     Raises:
         InputError: no such format, or annotations that it cannot hold.
     """
-    annotations = annotations_of(project, derived=format not in exchange.FORMATS)
+    foreign = exchange.FORMATS.get(format)
+    annotations = annotations_of(project, derived=foreign is None)
+    suffix = OURS.get(format, ("", ""))[1]
+    if foreign is not None:
+        suffix = "" if foreign.folder else (foreign.suffixes or (".json",))[0]
     with project.lock:
         media = {name: video["path"] for name, video in project.document.of("video") if video["path"]}
-    suffix = KNOWN.get(format, ("", ""))[1]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         path = Path(folder) / f"annotations{suffix}"
         save_annotations(annotations, path, format, media=media)
+        notes = [
+            str(w.message).replace(f"{path}: ", "") for w in caught if issubclass(w.category, CoverageWarning)
+        ]
         if path.is_file():
-            return path.name, path.read_bytes()
+            return f"annotations{suffix}", path.read_bytes(), notes
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(path.rglob("*")):
+            for file in sorted(p for p in path.rglob("*") if p.is_file()):
                 archive.write(file, file.relative_to(path))
-        return f"annotations-{format}.zip", packed.getvalue()
-
-
-def summary(annotations: Annotations) -> dict[str, Any]:
-    """Counts, for people."""
-    return {
-        "videos": len(annotations),
-        "segments": sum(len(v.instances) for v in annotations),
-        "clicks": sum(len(v.points) for v in annotations if v.points is not None),
-    }
+        return f"annotations-{format}.zip", packed.getvalue(), notes

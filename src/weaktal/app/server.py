@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from starlette.applications import Starlette
@@ -552,10 +553,13 @@ class Room:
 
         kind = request.query_params.get("format", "activitynet")
         try:
-            name, content = await run_in_threadpool(export, self.project, kind)
+            name, content, notes = await run_in_threadpool(export, self.project, kind)
         except InputError as error:
             return JSONResponse({"error": str(error)}, 400)
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Notes": quote("; ".join(notes)[:2000]),
+        }
         return Response(content, media_type="application/octet-stream", headers=headers)
 
     async def get_formats(self, request: Request) -> Response:

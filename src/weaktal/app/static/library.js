@@ -369,9 +369,22 @@ export class LibraryPage extends HTMLElement {
   async export() {
     await this.store.saved();
     const kinds = /** @type {{ name: string, title: string }[]} */ (await ask("/api/formats"));
+    const save = async (/** @type {string} */ name) => {
+      const answer = await fetch(`/api/export?format=${name}`);
+      if (!answer.ok) {
+        toast((await answer.json()).error, { kind: "error" });
+        return;
+      }
+      const file = /filename="(.*)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "annotations";
+      const url = URL.createObjectURL(await answer.blob());
+      h("a", { href: url, download: file }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      const notes = decodeURIComponent(answer.headers.get("X-Notes") ?? "");
+      if (notes) toast(`${file}: ${notes}`, { kind: "warn", stay: true });
+    };
     dialog("Export labels", () => [
       h("ul", { class: "link-list" }, kinds.map((k) =>
-        h("li", {}, h("a", { href: `/api/export?format=${k.name}`, download: "" }, icon("export"), k.title)))),
+        h("li", {}, h("button", { type: "button", class: "link", on: { click: () => void save(k.name) } }, icon("export"), k.title)))),
       h("p", { class: "hint" }, "The project's own annotations.json is ActivityNet JSON, too: every command reads it where it is."),
     ]);
   }
