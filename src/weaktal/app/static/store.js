@@ -162,7 +162,9 @@ export class Store extends EventTarget {
 
   /** @param {string} name */
   async open(name) {
-    const found = await ask(`/api/videos/${encodeURIComponent(name)}`);
+    let found = await ask(`/api/videos/${encodeURIComponent(name)}`);
+    // an edit that was made meanwhile is not in an answer that was older
+    while (found.version < this.version) found = await ask(`/api/videos/${encodeURIComponent(name)}`);
     this.version = Math.max(this.version, found.version);
     this.video = { name, records: new Map(Object.entries(found.records)), media: found.media };
     this.rows.set(name, found.row);
