@@ -26,12 +26,20 @@ def random_covers(batch: int, length: int, segments: int, seed: int, longest: in
     return (at >= low) & (at < low + size)
 
 
+def attend(function: object, q: Tensor, k: Tensor, v: Tensor, covers: Tensor, heads: int) -> Tensor:
+    """Attention of given queries, keys and values: thirds of one input."""
+    width = q.shape[-1]
+    thirds = [lambda x, i=i: x[..., i * width : (i + 1) * width] for i in range(3)]
+    out: Tensor = function(torch.cat([q, k, v], -1), covers, heads, *thirds)  # type: ignore[operator]
+    return out
+
+
 def results(
     function: object, q: Tensor, k: Tensor, v: Tensor, covers: Tensor, heads: int = 2
 ) -> list[Tensor]:
     """Value and gradients."""
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-    out = function(*inputs, covers, heads)  # type: ignore[operator]
+    out = attend(function, *inputs, covers, heads)
     weights = random(*out.shape, seed=9).to(out.dtype)
     return [out.detach(), *torch.autograd.grad((out * weights).sum(), inputs)]
 
@@ -65,7 +73,7 @@ def test_the_error_of_the_fast_path_is_at_most_twice_that_of_the_plain_one() -> 
 def test_the_plain_path_is_a_loop_over_snippets(length: int, segments: int, seed: int) -> None:
     q, k, v = (random(2, length, 4, seed=seed + s) for s in range(3))
     covers = random_covers(2, length, segments, seed)
-    found = segment_attention_naive(q, k, v, covers, 2)
+    found = attend(segment_attention_naive, q, k, v, covers, 2)
     for b in range(2):
         for t in range(length):
             seen = (covers[b] & covers[b, t]).any(-1)
@@ -83,6 +91,6 @@ def test_without_any_segment_gradients_are_zeros_not_missing() -> None:
 def test_half_precision_keeps_its_type() -> None:
     inputs = [random(2, 30, 4, seed=s).bfloat16() for s in range(3)]
     covers = random_covers(2, 30, 4, seed=2)
-    fast, plain = (f(*inputs, covers, 2) for f in (segment_attention, segment_attention_naive))
+    fast, plain = (attend(f, *inputs, covers, 2) for f in (segment_attention, segment_attention_naive))
     assert fast.dtype == plain.dtype == torch.bfloat16
     torch.testing.assert_close(fast, plain, rtol=0.02, atol=0.02)

@@ -261,9 +261,9 @@ class IntraSegmentAttention(SegmentAttention):
     """Snippets attend to those that share a segment with them; (B, T, D) to (B, T, D)."""
 
     def forward(self, e: Tensor, covers: Tensor) -> Tensor:
-        q, k, v = self.conv_query(e), self.conv_key(e), self.conv_value(e)
-        out = self.conv_out(segment_attention(q, k, v, covers, self.config.heads))
-        return self.added(e, out, covers.any(-1))
+        projections = self.conv_query, self.conv_key, self.conv_value
+        out = segment_attention(e, covers, self.config.heads, *projections)
+        return self.added(e, self.conv_out(out), covers.any(-1))
 
 
 class InterSegmentAttention(SegmentAttention):
