@@ -38,8 +38,10 @@ docs: env
 # known holes in the pinned versions; says so where no vulnerability service can be reached
 audit: env
 	$(PIP) pip-audit
-	$(BIN)/pip-audit --progress-spinner off --disable-pip --no-deps -r constraints.txt \
-		|| echo "audit: holes above, or no vulnerability service can be reached from here"
+	@mkdir -p build; $(BIN)/pip-audit --progress-spinner off --disable-pip --no-deps -r constraints.txt >build/audit.txt 2>&1 \
+		&& echo "audit: no known holes" \
+		|| { grep -v "not found on PyPI" build/audit.txt | head -20; \
+		     echo "audit: see build/audit.txt; what is \"not found on PyPI\" there could not be asked about from here"; }
 
 # the versions of this environment become the pinned ones
 constraints: env
