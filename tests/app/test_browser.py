@@ -505,6 +505,10 @@ def test_bulk_tags_filter_and_sort(page: Any, server: Server) -> None:
     entry = until(lambda: (e := server.saved()["demo_test_001"])["labels"] and e, "the tag")
     assert (entry["labels"], entry["subset"]) == (["Jump"], "test")
     page.fill("input[type=search]", "")
+    page.wait_for_function(
+        "() => { const all = [...document.querySelectorAll('.row .c-length')].map((e) => e.textContent);"
+        " return all.length === 8 && !all.includes('–'); }"
+    )
     page.click(".table-head >> text=Length")
     lengths = page.eval_on_selector_all(".row .c-length", "(all) => all.map((e) => e.textContent)")
     assert lengths == sorted(lengths, reverse=True)
