@@ -40,7 +40,7 @@ def test_commands_are_taken(
         monkeypatch.setattr(import_module(f"weaktal.cli.{name.replace('-', '_')}"), "run", lambda args: 0)
     monkeypatch.setattr("weaktal.methods.load_method", lambda where: None)
     for line in commands(page):
-        if line.startswith("weaktal train: "):  # what it says, not what one types
+        if re.match(r"weaktal [a-z-]+: ", line):  # what it says, not what one types
             continue
         words = shlex.split(re.sub(r" \.\.\.(?=\])|[\[\]]", "", line))[1:]
         argv = [{"N": "1"}.get(word, word) for word in words]
