@@ -360,3 +360,34 @@ def exchanged(entry: exchange.Format) -> Reader:
 
 
 READERS |= {f"exchange-{name}": exchanged(entry) for name, entry in exchange.FORMATS.items()}
+
+
+EXCHANGED = Annotations.of(
+    ["run", "jump high"],
+    [
+        Video("v_1", None, 30.0, 25.0, Instances([1, 5.5], [2, 9], [0, 1]), Points([1.5], [0]), (0, 1)),
+        Video("v2é", None, 20.0, 25.0, Instances([3], [4], [1]), Points([3.5], [1]), (1,)),
+    ],
+)
+
+
+def exchanged(name: str) -> Reader:
+    """A format of another tool: a file, or a folder of one file a video."""
+    entry = exchange.FORMATS[name]
+    target = "out" if entry.folder else f"f{entry.suffixes[0] if entry.suffixes else '.json'}"
+
+    def write(folder: Path) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)  # what the format leaves out
+            exchange.write(EXCHANGED, folder / target, name)
+        return folder / target
+
+    def read(path: Path) -> None:
+        found = exchange.read(path, name, 25.0)
+        formats.save_annotations(found, path.parent / "out-a.json")
+
+    return Reader(write, read, (in_bytes, in_numbers, in_json if name in JSON else in_cells))
+
+
+JSON = ("boris", "label-studio", "via", "fiftyone")
+READERS |= {f"exchange-{name}": exchanged(name) for name in exchange.FORMATS}

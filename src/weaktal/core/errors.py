@@ -54,7 +54,7 @@ class InputError(Exception):
         where = [x for x in (self.file, None if self.field is None else _short(self.field)) if x is not None]
         facts = [] if self.found is None else [f"found {_short(self.found)}"]
         facts += [] if self.expected is None else [f"expected {_short(self.expected, 3 * LIMIT)}"]
-        text = ": ".join([*map(str, where), self.message])
+        text = ": ".join([*map(str, where), printable(self.message, 2 * LIMIT)])
         if facts:
             text += ": " + ", ".join(facts)
         return printable(f"{text}; {self.hint}" if self.hint else text)

@@ -92,7 +92,7 @@ def read(path: PathLike, fps: Fps | None = None) -> Annotations:
                 raise InputError("expected an event", file=path, field=field, found=kind(event))
             rows.append((number(event[0], file=path, field=field), str(event[1]), event[2], field))
         for time, subject, code, field in sorted(rows, key=lambda row: row[0]):
-            if code not in types:
+            if not isinstance(code, str) or code not in types:
                 raise InputError(
                     "a behaviour that the project lacks", file=path, field=field, found=kind(code)
                 )
