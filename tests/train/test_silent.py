@@ -121,3 +121,11 @@ def test_a_run_on_a_set_that_lacks_a_class(trained: Path, tmp_path: Path) -> Non
     assert len(found.detections)
     with pytest.warns(CoverageWarning, match="are of classes that are not annotated and take no part"):
         report_runs(tmp_path / "d.json", tmp_path / "r.html", data=data)
+
+
+def test_a_rate_that_the_durations_contradict(tmp_path: Path) -> None:
+    toy_dataset(tmp_path)
+    data = described(tmp_path, "rate: 0.390625")
+    with pytest.warns(CoverageWarning, match=r"4 of 4 training videos.*set rate: 1\.5625"):
+        run = train_run("asm_loc", data, tmp_path / "run", settings=TINY).run
+    assert any("another length than duration x rate" in n for n in run.config.data["notes"])

@@ -26,6 +26,7 @@ from weaktal.app.project import Project
 from weaktal.app.work import JOB, LOCK, PROGRESS, hold
 from weaktal.core import InputError, did_you_mean, write_text
 from weaktal.core.names import file_name
+from weaktal.core.reading import parse_yaml
 from weaktal.features.layouts import safetensors_about
 
 RECIPES = ("own", "demo")  # the first that a method has is used
@@ -98,9 +99,9 @@ def read_settings(lines: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise InputError("a setting is KEY=VALUE", field="settings", found=repr(line)[:100])
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
             value = float(value) if isinstance(value, str) else value  # YAML 1.1 takes 3e-4 for a text
-        except (yaml.YAMLError, ValueError):
+        except (InputError, ValueError):
             value = text.strip()
         out[key.strip()] = value
     return out
@@ -349,7 +350,7 @@ class Jobs:
         return (now - began) / (done - first) * max(0, total - done)
 
     def _config(self, path: Path) -> dict[str, Any]:
-        return self._kept(path / "config.yaml", lambda text: yaml.safe_load(text))
+        return self._kept(path / "config.yaml", lambda text: parse_yaml(text, path))
 
     def _other_features(self, path: Path) -> str | None:
         """In words, how the features of the project differ from those that a run was trained on."""
@@ -386,7 +387,7 @@ class Jobs:
                 known = (mark, said if isinstance(said, dict) else {})
                 self._static[str(path)] = known
             return known[1]
-        except (OSError, ValueError, yaml.YAMLError, InputError):
+        except (OSError, ValueError, InputError):
             return {}
 
     def views(self) -> list[dict[str, Any]]:

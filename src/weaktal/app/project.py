@@ -33,8 +33,8 @@ from weaktal.app.annotations_file import Writer, difference, new_class, ordered_
 from weaktal.app.document import Applied, Change, Conflict, Document, Edit, Entry, Record, State, split_key
 from weaktal.core import Annotations, InputError, atomic_path, write_text
 from weaktal.core.names import file_name
+from weaktal.core.reading import read_yaml
 from weaktal.features.extract.videos import SUFFIXES, find_videos
-from weaktal.formats.reading import read_text
 
 DESCRIPTION = "project.yaml"
 ANNOTATIONS = "annotations.json"
@@ -493,10 +493,7 @@ def _make(folder: Path, name: str, **entries: Any) -> None:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError("malformed YAML", file=path, found=error) from None
+    found = read_yaml(path)
     if not isinstance(found, dict):
         raise InputError("not a data set description", file=path, found=type(found).__name__)
     if found.get("annotations") != ANNOTATIONS:

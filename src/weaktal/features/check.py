@@ -178,7 +178,7 @@ def likely_cause(
     top = length.max()
     if (
         rate is not None
-        and (length == top).mean() > 0.1
+        and 0.1 < (length == top).mean() < 1
         and not mismatched(length[length < top], duration[length < top], rate).any()
     ):
         return f"videos are cut at {top:.0f} snippets"

@@ -18,6 +18,7 @@ import torch
 from weaktal.core import Annotations, CoverageWarning, Detections, InputError, NameIndex
 from weaktal.core.findings import some
 from weaktal.features.bank import FeatureBank
+from weaktal.features.check import likely_cause, mismatched
 from weaktal.methods.protocol import TrainingData
 
 if TYPE_CHECKING:
@@ -182,8 +183,12 @@ def training_data(
     return TrainingData(bank, weak, seed, proposals)
 
 
-def training_notes(data: TrainingData) -> list[str]:
-    """What makes a training mean less than it seems to: classes and features that say nothing.
+def training_notes(data: TrainingData, annotations: Annotations | None = None) -> list[str]:
+    """What makes a training mean less than it seems to: classes and features that say nothing, a wrong rate.
+
+    Args:
+        data: what is trained on.
+        annotations: with the durations to hold the features' lengths against.
 
     Raises:
         InputError: the features of every video are the same in all snippets.
@@ -193,6 +198,8 @@ def training_notes(data: TrainingData) -> list[str]:
     bare = [name for name, found in zip(data.weak.classes, seen, strict=True) if not found]
     if bare:
         notes.append(f"{len(bare)} classes have no training video and cannot be learnt: {some(bare)}")
+    if annotations is not None and (said := _wrong_rate(data, annotations)) is not None:
+        notes.append(said)
     if data.bank.mapping is None:
         edges = data.bank.offsets.tolist()
         flat = [
@@ -209,6 +216,25 @@ def training_notes(data: TrainingData) -> list[str]:
         if flat:
             notes.append(f"{len(flat)} training videos have the same features in all snippets: {some(flat)}")
     return notes
+
+
+def _wrong_rate(data: TrainingData, annotations: Annotations) -> str | None:
+    """Whether a tenth of the videos or more have other lengths than their durations and the rate say."""
+    known = {v.name: v.duration for v in annotations if v.duration}
+    rows = [i for i, name in enumerate(data.bank.names) if name in known]
+    if not rows:
+        return None
+    axis = data.bank.axes[rows[0]]
+    rate = axis.length / (axis.end - axis.start)
+    length = data.bank.lengths[rows].astype(np.float64)
+    duration = np.array([known[data.bank.names[i]] for i in rows])
+    off = mismatched(length, duration, rate)
+    if off.mean() <= 0.1:
+        return None
+    return (
+        f"{int(off.sum())} of {len(rows)} training videos have another length than duration x rate (rate "
+        f"{rate:g}): {likely_cause(length, duration, None, rate)}"
+    )
 
 
 def describe_data(

@@ -192,7 +192,7 @@ def train_starts(
             found=", ".join(str(s.seed) for s in table.starts),
             expected=", ".join(map(str, folders)),
         )
-    notes = [*map(str, dataset.check()), *training_notes(weak)]
+    notes = [*map(str, dataset.check()), *training_notes(weak, dataset.annotations)]
     for note in notes:
         warnings.warn(note, CoverageWarning, stacklevel=2)
     for s, folder in folders.items():

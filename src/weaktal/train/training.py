@@ -197,7 +197,7 @@ def train_run(
         max_memory=training.max_memory,
         scratch=scratch,
     )
-    notes += training_notes(weak)
+    notes += training_notes(weak, dataset.annotations)
     for note in notes if fabric.is_global_zero else ():
         warnings.warn(note, CoverageWarning, stacklevel=2)
     if fabric.is_global_zero:
