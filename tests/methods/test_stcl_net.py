@@ -428,7 +428,7 @@ def test_an_odd_width_is_refused() -> None:
 
 
 def test_recipes_are_the_published_schedules() -> None:
-    assert set(recipes("stcl_net")) == {"thumos14", "activitynet12", "activitynet13"}
+    assert set(recipes("stcl_net")) == {"thumos14", "activitynet12", "activitynet13", "own"}
     assert resolve_config("stcl_net", "thumos14") == STCLNetConfig()
     activitynet = resolve_config("stcl_net", "activitynet12")
     assert isinstance(activitynet, STCLNetConfig)
