@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -407,6 +408,8 @@ def test_no_worker_outlives_the_command(
     process = subprocess.Popen(
         [sys.executable, "-m", "weaktal", *words],
         start_new_session=True,
+        # a shell that runs the tests in the background has it ignored, which children inherit
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -497,7 +497,7 @@ def simplest(low: Fraction, high: Fraction) -> Fraction:
     """The fraction of the smallest denominator in [low, high], both positive.
 
     >>> simplest(Fraction(19619, 1000), Fraction(19621, 1000))
-    Fraction(255, 13)
+    Fraction(412, 21)
     """
     whole = -(-low.numerator // low.denominator)
     if whole <= high:
