@@ -195,6 +195,16 @@ def test_runs_that_disagree_and_rare_classes() -> None:
     assert suggest([run], common, ["v"], 2)[0].label == 1
 
 
+def test_a_list_is_not_all_of_the_rarest_class() -> None:
+    common = {"w": [Label(float(i), float(i), 0) for i in range(4)] + [Label(50, 50, 1), Label(55, 55, 1)]}
+    places = (5, 15, 25, 35, 45, 55)
+    run = {f"v{c}{t}": scores(f"v{c}{t}", bumps((t, c, 0.8))) for t in places for c in (0, 1)}
+    found = [m.label for m in suggest([run], common, list(run), 2)]
+    assert found[:2] == [1, 1]  # as many as of the other, then of both in turn
+    assert set(found[2:5]) == {0, 1}
+    assert len(found) == 12
+
+
 def test_new_moments_by_their_features() -> None:
     run = {v: scores(v, bumps((10, 0, 0.8))) for v in ("like", "unlike")}
     near, far = np.zeros((60, 4), np.float32), np.zeros((60, 4), np.float32)

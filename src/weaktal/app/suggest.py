@@ -8,8 +8,8 @@ A moment is a peak of a run's activation in a video that is not done. What speak
 - *new*: its features are far from everything that is labelled.
 
 The weighted sum is its value, and the part that adds most is the reason that is shown. Of a video at most
-`PER_VIDEO` moments are named, so that a person sees many videos. Before there is a run, videos are taken that
-are farthest from those that are labelled, and from each other.
+`PER_VIDEO` moments are named, so that a person sees many videos, and a list spreads over the rare classes.
+Before there is a run, videos are taken that are farthest from those that are labelled, and from each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from weaktal.core import SnippetScores, TimeAxis
 FloatArray = NDArray[np.float64]
 Features = Callable[[str], "tuple[NDArray[np.float32], TimeAxis] | None"]
 
-WEIGHTS = {"uncertain": 0.35, "disagreeing": 0.25, "rare": 0.2, "new": 0.2}
+WEIGHTS = {"uncertain": 0.25, "disagreeing": 0.2, "rare": 0.4, "new": 0.15}
 PER_VIDEO = 3
 APART = 1.0  # seconds between two moments, and from a label
 LEAST = 0.15  # activation of a peak, of the strongest in the run
@@ -88,19 +88,24 @@ def suggest(
     for said in labels.values():
         for each in said:
             counts[each.label] += 1
-    rare = 1 - counts / max(1.0, counts.max(initial=0.0))
+    rare = _rare(counts)
     known = _labelled_rows(labels, features) if features is not None else None
     distances = _distances(candidates, known, features) if runs else {}
     scale = [_scale(run) for run in runs]
-    found: list[Moment] = []
+    found: list[tuple[Moment, float]] = []
     for video in candidates:
         theirs = [(run[video], s) for run, s in zip(runs, scale, strict=True) if video in run]
         if theirs:
             found += _moments(video, theirs, labels.get(video, ()), rare, distances.get(video), excluded)
     if not found:
         return _videos(labels, candidates, features)[:most]
-    found.sort(key=lambda m: -m.value)
-    return _varied(found, most)
+    return _varied(found, counts, most)
+
+
+def _rare(counts: FloatArray) -> FloatArray:
+    """0 for the class with most labels, 1 for one without any."""
+    out: FloatArray = 1 - counts / max(1.0, counts.max(initial=0.0))
+    return out
 
 
 def _scale(run: Mapping[str, SnippetScores]) -> tuple[float, float]:
@@ -119,7 +124,8 @@ def _moments(
     rare: FloatArray,
     distance: tuple[FloatArray, TimeAxis] | None,
     excluded: frozenset[tuple[str, int]],
-) -> list[Moment]:
+) -> list[tuple[Moment, float]]:
+    """The moments of a video, each with what "rare" would be for a class without any label."""
     axis = theirs[0][0].axis
     times = axis.centers()
     curves = []
@@ -145,14 +151,15 @@ def _moments(
             others = np.delete(mean[t], c)
             margin = float(mean[t, c] - others.max(initial=0.0))
             unsure = max(1 - abs(2 * float(mean[t, c]) - 1), (1 - max(margin, 0.0)) * float(mean[t, c]))
-            reasons = {"uncertain": unsure, "rare": float(rare[c]) * float(mean[t, c]) ** 0.5}
+            there = float(mean[t, c]) ** 0.5
+            reasons = {"uncertain": unsure, "rare": float(rare[c]) * there}
             if len(theirs) > 1:
                 reasons["disagreeing"] = float(np.clip(spread[t, c], 0, 1))
             if new is not None:
                 reasons["new"] = float(new[t])
             weight = sum(WEIGHTS[k] for k in reasons)
             value = sum(WEIGHTS[k] * v for k, v in reasons.items()) / weight
-            out.append(Moment(video, float(times[t]), c, value, reasons))
+            out.append((Moment(video, float(times[t]), c, value, reasons), there))
     return out
 
 
@@ -236,16 +243,26 @@ def _videos(
     return out + [Moment(v, None, None, 0.0, {"unlabelled": 1.0}) for v in fresh if v not in have]
 
 
-def _varied(found: Sequence[Moment], most: int) -> list[Moment]:
-    """The best moments, few of a video, and apart from each other."""
+def _varied(found: Sequence[tuple[Moment, float]], counts: FloatArray, most: int) -> list[Moment]:
+    """The best moments, one after another, few of a video, and apart from each other.
+
+    Each counts as a label of its class for those after it, so that not all are of the class that is rarest
+    now. Their value and reasons are those of today's labels.
+    """
+    label = np.array([m.label for m, _ in found])
+    weight = np.array([sum(WEIGHTS[k] for k in m.reasons) for m, _ in found])
+    rare = WEIGHTS["rare"] * np.array([there for _, there in found]) / weight
+    rest = np.array([m.value for m, _ in found]) - rare * _rare(counts)[label]
+    counts, open_ = counts.copy(), np.ones(len(found), np.bool_)
     kept: list[Moment] = []
     taken: dict[str, list[float]] = {}
-    for moment in found:
+    while open_.any() and len(kept) < most:
+        best = int(np.argmax(np.where(open_, rest + rare * _rare(counts)[label], -1)))
+        moment, open_[best] = found[best][0], False
         times = taken.setdefault(moment.video, [])
         time = moment.time or 0.0
         if len(times) < PER_VIDEO and all(abs(time - t) >= APART for t in times):
             times.append(time)
             kept.append(moment)
-            if len(kept) == most:
-                break
+            counts[moment.label] += 1
     return kept
