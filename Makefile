@@ -27,6 +27,7 @@ test: env lint types
 soak: env
 	$(PIP) -c constraints.txt -e ".[cluster]"
 	WEAKTAL_FUZZ=2000 $(BIN)/python -m pytest -n auto tests/fuzz
+	WEAKTAL_COMPILE_BACKEND=inductor $(BIN)/python -m pytest tests/train/test_compile.py
 	WEAKTAL_KILLS=20 $(BIN)/python -m pytest -n auto tests/methods/test_contract.py -k killed
 	WEAKTAL_VIDEOS=200 $(BIN)/python -m pytest tests/features/extract/test_driver.py -k "killed or cluster"
 
