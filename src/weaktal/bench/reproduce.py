@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from weaktal.bench.cards import Card, card_of
 from weaktal.bench.published import Published, published_of
-from weaktal.core import Finding, InputError, did_you_mean, write_text
+from weaktal.core import Finding, InputError, did_you_mean, write_json
 from weaktal.dataset import Dataset
 from weaktal.evaluate import evaluate, file_sha256, get_protocol, intervals
 from weaktal.formats import save_detections
@@ -251,7 +250,7 @@ def reproduce(
         data_name, method, rule.name, rule.tiou, last, best, interval, figures, tuple(findings), out
     )
     plain = {**result.to_dict(), "annotation_sha256": file_sha256(dataset.annotation_file or dataset.path)}
-    write_text(out / "reproduction.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+    write_json(out / "reproduction.json", plain)
     beside = {
         f"published: {p.source}": [p.mAP[t] / 100 for t in rule.tiou]
         for p in figures

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from weaktal.cli import options
-from weaktal.core import write_text
+from weaktal.core import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     )
     print(found)
     if args.json is not None:
-        write_text(args.json, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        write_json(args.json, found.to_dict())
     if args.out is not None:
         found.write_page(args.out)
         print(f"\n{args.out}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 
 from weaktal.cli import options
-from weaktal.core import CoverageWarning, write_text
+from weaktal.core import CoverageWarning, write_json
 from weaktal.evaluate.protocols import PROTOCOLS
 
 
@@ -89,5 +88,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {warning.message}")
     print(found.text(per_class=args.per_class))
     if args.json is not None:
-        write_text(args.json, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        write_json(args.json, found.to_dict())
     return 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 from weaktal.cli import options
-from weaktal.core import write_text
+from weaktal.core import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +68,6 @@ def run(args: argparse.Namespace) -> int:
     )
     print(found)
     if args.json is not None:
-        write_text(args.json, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        write_json(args.json, found.to_dict())
         print(args.json, file=sys.stderr)
     return 0

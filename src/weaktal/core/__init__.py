@@ -9,7 +9,7 @@ from weaktal.core.annotations import (
     WeakLabels,
     WeakVideo,
 )
-from weaktal.core.atomic import atomic_path, write_text
+from weaktal.core.atomic import atomic_path, write_json, write_text
 from weaktal.core.detections import Detections, Grid
 from weaktal.core.errors import CoverageWarning, InputError, did_you_mean
 from weaktal.core.findings import Finding, times_beyond
@@ -43,5 +43,6 @@ __all__ = [
     "printable",
     "shown",
     "times_beyond",
+    "write_json",
     "write_text",
 ]

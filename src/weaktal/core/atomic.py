@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -67,3 +68,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write plain values as JSON for people and programs, with the guarantees of `atomic_path`."""
+    import json  # most of what starts never writes any
+
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

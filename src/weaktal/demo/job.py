@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from weaktal.core import InputError, write_text
+from weaktal.core import InputError, write_json
 from weaktal.dataset import Dataset
 from weaktal.demo.render import render
 from weaktal.evaluate import evaluate
@@ -93,7 +92,7 @@ def run_demo(
         metrics = folder / "metrics.json"
         _tell(say, "evaluate", found.path, "--data", data, "--json", metrics)
         measured = evaluations[folder] = evaluate_detections(found.path, data)
-        write_text(metrics, json.dumps(measured.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        write_json(metrics, measured.to_dict())
         say(str(measured))
     chance = _chance(data)
     for what, average in chance.items():

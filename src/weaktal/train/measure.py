@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from weaktal.core import Annotations, Detections, InputError, write_text
+from weaktal.core import Annotations, Detections, InputError, write_json
 from weaktal.dataset import Dataset
 from weaktal.evaluate import DetectionResult, evaluate, get_protocol
 from weaktal.features.bank import FeatureBank
@@ -92,7 +91,7 @@ class Measure:
             metrics["last"] = self.result(self.detections(run.method("last"))).to_dict()
         if rule == "best-on-test" and (weak := weak_choice(run.folder / "log.jsonl")):
             metrics["weak"] = weak
-        write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+        write_json(run.folder / "metrics.json", metrics)
         return metrics
 
     def _trained_on(self, run: Run) -> list[str]:
