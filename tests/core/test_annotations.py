@@ -89,3 +89,25 @@ def test_columns_must_fit() -> None:
         Instances([1.0], [2.0, 3.0], [0])
     with pytest.raises(ValueError, match="length"):
         Points([1.0], [])
+
+
+def test_what_is_known_of_classes_that_are_not_named() -> None:
+    videos = [
+        Video("all", labels=(1,)),
+        Video("at least", labels=(1,), complete=False),
+        Video("nothing", complete=True),
+        Video("unknown"),
+    ]
+    assert [(v.complete, v.empty) for v in videos] == [
+        (True, False),
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    weak = Annotations.of(["a", "b"], videos).weak("video")
+    assert [v.complete for v in weak.videos] == [True, False, True, False]
+    assert weak.known is not None
+    assert weak.known.tolist() == [[True, True], [False, True], [True, True], [False, False]]
+    assert Annotations.of(["a", "b"], [videos[0], videos[2]]).weak("video").known is None
+    with pytest.raises(ValueError, match="nothing occurs in this video"):
+        Video("v", instances=Instances([0], [1], [0]), complete=True)

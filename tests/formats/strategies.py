@@ -19,7 +19,8 @@ positive = st.floats(1e-3, 1e5, allow_nan=False)
 
 @st.composite
 def annotations(draw: st.DrawFn, *, points: bool = True, tags: bool = True) -> Annotations:
-    """Annotations with every field that the core has; `tags`: labels that are not those of the instances."""
+    """Annotations with every field that the core has; `tags`: labels that are not those of the instances, and
+    whether they are all."""
     classes = draw(st.lists(class_names, min_size=1, max_size=5, unique=True))
     label = st.integers(0, len(classes) - 1)
 
@@ -28,6 +29,8 @@ def annotations(draw: st.DrawFn, *, points: bool = True, tags: bool = True) -> A
         clicks = draw(st.none() | st.lists(st.tuples(seconds, label), max_size=3)) if points else None
         ignored = draw(st.lists(st.tuples(seconds, seconds).map(sorted), max_size=2))
         instance_labels = [c for *_, c in spans]
+        labels = tuple(draw(st.sets(label)) if tags else instance_labels)
+        shown = bool(spans or clicks)
         return Video(
             name,
             subset=draw(st.none() | st.sampled_from(["train", "test", "validation", "my split"])),
@@ -43,8 +46,9 @@ def annotations(draw: st.DrawFn, *, points: bool = True, tags: bool = True) -> A
             else Points(*map(np.array, zip(*clicks, strict=True)))
             if clicks
             else Points(),
-            labels=tuple(draw(st.sets(label)) if tags else instance_labels),
+            labels=labels,
             ignored=np.array(ignored),
+            complete=draw(st.none() | st.booleans()) if tags and (labels or not shown) else None,
         )
 
     names = draw(st.lists(video_names, max_size=4, unique=True))

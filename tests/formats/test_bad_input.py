@@ -39,6 +39,8 @@ def run(start: object, end: object, label: object = "run") -> dict[str, object]:
         (gt([{"segment": 3, "label": "run"}]), r"expected a segment: found 3, expected \[start, end\]"),
         (gt([{"segment": [0, 1]}]), r"annotations\[0\]: no 'label'"),
         (gt([run(0, 1, 7)]), r"a label is a class name: found 7"),
+        (gt([], labels=[], complete="no"), r"database\.v\.complete: expected true or false: found 'no'"),
+        (gt([run(0, 1)], labels=[], complete=True), r"is one in which nothing occurs: found 1 annotations"),
         (gt([], duration="long"), r"database\.v\.duration: expected a number: found 'long'"),
         (
             json.dumps({"classes": ["LongJump"], "database": {"v": {"annotations": [run(0, 1, "LongJmp")]}}}),
@@ -65,6 +67,16 @@ def test_annotations_as_json(tmp_path: Path, text: str, message: str) -> None:
         ("video,start,end,label\n\nv,3,2,run\n", r"line 3: a segment ends before it starts: found 3,2"),
         ("video,start,end,label\nv,3,,run\n", r"line 2: an instance needs start, end and label"),
         ("video,subset,label\nv,a,run\nv,b,run\n", r"line 3: two values of 'subset' for one video"),
+        (
+            "video,label\nv,none\nw,run\nv,run\n",
+            r"t\.csv: line 4: the label 'none' says that nothing occurs in 'v': found 'none' in line 2, and "
+            r"the class 'run'",
+        ),
+        ("video,label\nv,run\nv,None\n", r"line 3: .*found 'none' in line 3, and the class 'run'"),
+        ("video,label,complete\nv,none,no\n", r"line 2: .*'none' in line 2, and complete: no"),
+        ("video,start,end,label\nv,0,1,none\n", r"line 2: the label 'none' .* has no start and end"),
+        ("video,label,complete\nv,run,maybe\n", r"line 2, complete: expected yes or no: found 'maybe'"),
+        ("video,label,complete\nv,run,no\nv,hop,yes\n", r"line 3: two values of 'complete' for one video"),
     ],
 )
 def test_annotations_as_csv(tmp_path: Path, text: str, message: str) -> None:

@@ -388,6 +388,7 @@ def test_camtrap(tmp_path: Path) -> None:
         "mediaID,deploymentID,timestamp,filePath,filePublic,fileMediatype\n"
         "m1,d1,2020-03-24T11:21:40Z,media/IMG001.mp4,true,video/mp4\n"
         "m2,d1,2020-03-24T12:00:00+01:00,media/IMG002.mp4,true,video/mp4\n"
+        "m3,d1,2020-03-24T13:00:00Z,media/IMG003.mp4,true,video/mp4\n"
     )
     head = (
         "observationID,deploymentID,mediaID,eventID,eventStart,eventEnd,observationLevel,observationType,"
@@ -397,6 +398,8 @@ def test_camtrap(tmp_path: Path) -> None:
         "o1,d1,m1,,2020-03-24T11:21:46Z,2020-03-24T11:21:50Z,media,animal,Vulpes vulpes,walking | foraging\n"
         "o2,d1,m2,,2020-03-24T11:00:03Z,2020-03-24T11:00:03Z,media,animal,Vulpes vulpes,\n"
         "o3,d1,,e1,2020-03-24T11:00:03Z,2020-03-24T11:00:03Z,event,animal,Vulpes vulpes,\n"
+        "o4,d1,m3,,2020-03-24T13:00:00Z,2020-03-24T13:00:30Z,media,blank,,\n"
+        "o5,d1,m1,,2020-03-24T11:21:55Z,2020-03-24T11:22:00Z,media,blank,,\n"
     )
     (tmp_path / "observations.csv").write_text(head + rows)
     for path in (tmp_path, tmp_path / "observations.csv"):
@@ -406,6 +409,7 @@ def test_camtrap(tmp_path: Path) -> None:
             read = formats.load_annotations(path)
         assert found(read, "IMG001")[0] == [(6.0, 10.0, "foraging"), (6.0, 10.0, "walking")]
         assert found(read, "IMG002")[1] == [(3.0, "Vulpes vulpes")]
+        assert [v.empty for v in read] == [False, False, True]  # one is blank, and of one a part is
     (tmp_path / "media.csv").unlink()
     with pytest.raises(
         InputError, match=r"not known when this medium begins: found 'm1', expected a row of it"

@@ -86,6 +86,8 @@ class Video:
         points: one click per instance, or None where there are no point labels.
         labels: indices of the classes that occur (the video-level label), ascending.
         ignored: (K, 2) ambiguous intervals in seconds; detections that touch one do not count.
+        complete: whether no other class occurs. Without labels: whether nothing occurs (true) or nothing is
+            known (false). By default true where there are labels.
     """
 
     name: str
@@ -96,18 +98,28 @@ class Video:
     points: Points | None = None
     labels: tuple[int, ...] = ()
     ignored: FloatArray = field(default_factory=lambda: np.empty((0, 2)))
+    complete: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(sorted({int(c) for c in self.labels})))
+        complete = bool(self.labels) if self.complete is None else bool(self.complete)
+        object.__setattr__(self, "complete", complete)
+        if self.empty and (len(self.instances) or self.points):
+            raise ValueError("nothing occurs in this video, and it has instances or points")
         object.__setattr__(self, "ignored", np.asarray(self.ignored, dtype=np.float64).reshape(-1, 2))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Video):
             return NotImplemented
-        names = ("name", "subset", "duration", "fps", "instances", "points", "labels")
+        names = ("name", "subset", "duration", "fps", "instances", "points", "labels", "complete")
         return all(getattr(self, n) == getattr(other, n) for n in names) and np.array_equal(
             self.ignored, other.ignored
         )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is known that nothing occurs."""
+        return bool(self.complete) and not self.labels
 
 
 @dataclass(frozen=True)
@@ -132,11 +144,14 @@ class WeakVideo:
         name: the video.
         labels: class indices that occur; ascending.
         points: clicks, present only under point-level supervision.
+        complete: whether no other class occurs; a video without labels then is one without any action. If
+            not, of the other classes it is not known.
     """
 
     name: str
     labels: tuple[int, ...]
     points: Points | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -160,6 +175,15 @@ class WeakLabels:
             row[list(video.labels)] = 1
         out.flags.writeable = False
         return out
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_] | None:
+        """Of which classes it is known whether they occur, (V, C); None: of all of them in every video."""
+        if all(v.complete for v in self.videos):
+            return None
+        known: NDArray[np.bool_] = self._multi_hot > 0
+        known |= np.array([v.complete for v in self.videos])[:, None]
+        return known
 
 
 @dataclass(frozen=True)
@@ -281,5 +305,8 @@ class Annotations:
             )
         return WeakLabels(
             self.classes,
-            tuple(WeakVideo(v.name, v.labels, (v.points or Points()) if point else None) for v in self),
+            tuple(
+                WeakVideo(v.name, v.labels, (v.points or Points()) if point else None, bool(v.complete))
+                for v in self
+            ),
         )

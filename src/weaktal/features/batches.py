@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ class Batch:
         labels: (B, C) float, video-level labels as 0 or 1; zeros where unknown (inference).
         names: B video names.
         axes: when each row is, per video; a method that samples a batch derives new ones.
+        known: (B, C) bool, of which classes it is known whether they occur; None: of all.
     """
 
     features: Tensor
@@ -32,9 +33,15 @@ class Batch:
     labels: Tensor
     names: tuple[str, ...]
     axes: tuple[TimeAxis, ...]
+    known: Tensor | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def empty(self) -> Tensor:
+        """(B,) bool, true for training videos in which nothing occurs."""
+        return ~self.labels.any(dim=1)
 
     @property
     def mask(self) -> Tensor:
@@ -102,6 +109,16 @@ class TrainingData:
         """(V, C) float, video-level labels, at the device of the features."""
         return torch.tensor(self.weak.multi_hot(), device=self.bank.data.device)
 
+    @cached_property
+    def known(self) -> Tensor | None:
+        """(V, C) bool, see `Batch`, at the device of the features."""
+        known = self.weak.known
+        return None if known is None else torch.tensor(known, device=self.bank.data.device)
+
+    def known_of(self, video: np.ndarray) -> Tensor | None:
+        """`known` of some videos, (B, C)."""
+        return None if self.known is None else self.known[torch.from_numpy(np.asarray(video))]
+
     def rng(self, *key: int) -> np.random.Generator:
         """A random generator that depends on the seed and the key only (stage, step, epoch, ...).
 
@@ -133,6 +150,7 @@ class TrainingData:
             self.labels[torch.from_numpy(video)],
             tuple(self.bank.names[v] for v in video),
             tuple(self.bank.axes[v].resampled(size) for v in video),
+            known=self.known_of(video),
         )
 
     def packed(self, video: np.ndarray) -> tuple[Batch, Tensor]:
@@ -147,6 +165,7 @@ class TrainingData:
             self.labels[torch.from_numpy(video)],
             tuple(self.bank.names[v] for v in video),
             tuple(self.bank.axes[v] for v in video),
+            known=self.known_of(video),
         )
 
     def clicks(self, video: np.ndarray) -> Tensor:
@@ -163,7 +182,8 @@ class TrainingData:
 
     def whole(self, video: np.ndarray) -> Batch:
         """Whole videos as a padded batch."""
-        return whole_videos(self.bank, video, self.labels[torch.from_numpy(np.asarray(video))])
+        whole = whole_videos(self.bank, video, self.labels[torch.from_numpy(np.asarray(video))])
+        return replace(whole, known=self.known_of(video))
 
 
 def whole_videos(bank: FeatureBank, video: np.ndarray, labels: Tensor) -> Batch:

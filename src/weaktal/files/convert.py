@@ -204,6 +204,8 @@ def _facts(annotations: Annotations, video: Video) -> dict[str, Any]:
         "segments": sorted(names[c] for c in video.instances.label),
         "clicks": None if points is None else sorted(names[c] for c in points.label),
         "video-level labels": {names[c] for c in video.labels},
+        "videos in which nothing occurs": video.empty,
+        "labels that are not all": bool(video.labels) and not video.complete,
         "ambiguous intervals": video.ignored.tolist(),
     }
 

@@ -146,6 +146,8 @@ def _annotations(annotations: Annotations, about: dict[str, Any], lines: list[st
         "classes": list(annotations.classes),
         "points": points,
         "ignored": ignored,
+        "nothing_occurs": sum(v.empty for v in annotations),
+        "labels_not_all": sum(bool(v.labels) and not v.complete for v in annotations),
         "subsets": subsets,
     }
     about["annotations"] = summary
@@ -153,6 +155,12 @@ def _annotations(annotations: Annotations, about: dict[str, Any], lines: list[st
         f"annotations: {len(annotations)} videos, {len(table)} instances, "
         f"{len(annotations.classes)} classes, {points} clicks, {ignored} ambiguous intervals"
     )
+    for key, what in (
+        ("nothing_occurs", "videos in which nothing occurs: they train as such"),
+        ("labels_not_all", "videos whose labels need not be all: of other classes nothing is learnt there"),
+    ):
+        if summary[key]:
+            lines.append(f"  {summary[key]} {what}")
     for name in (*annotations.subsets, None):
         part = annotations.where(lambda v, name=name: v.subset == name)  # type: ignore[misc]
         if not len(part):
@@ -193,7 +201,11 @@ def _doubts(annotations: Annotations) -> list[Finding]:
             lambda v: len(v.instances) > 0 and set(v.labels) != set(v.instances.label.tolist()),
             "the video-level labels train, the instances evaluate",
         ),
-        ("no label at all", lambda v: not v.labels, "cannot be trained on"),
+        (
+            "no label at all",
+            lambda v: not v.labels and not v.complete,
+            "not trained on; the label none, or an empty list in JSON, says that nothing occurs",
+        ),
     ]
     found = [(what, tuple(v.name for v in annotations if bad(v)), hint) for what, bad, hint in rules]
     doubts = [

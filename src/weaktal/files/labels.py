@@ -22,8 +22,9 @@ videos: {videos}
 def begin_labels(videos: PathLike | Sequence[PathLike], out: PathLike) -> tuple[int, Path]:
     """Write a CSV with a row for every video and an empty label, and a data set description beside it.
 
-    Whoever fills it in writes a row for each class that occurs in a video; a video without a label is not
-    trained on. A column ``subset`` may be added (``train``, ``test``); without it all videos are both.
+    Whoever fills it in writes a row for each class that occurs in a video, and ``none`` where nothing occurs;
+    a video without a label is not trained on. A column ``subset`` may be added (``train``, ``test``); without
+    it all videos are both.
 
     Args:
         videos: files, or folders of them.

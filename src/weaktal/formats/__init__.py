@@ -14,7 +14,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from weaktal.core import Annotations, CoverageWarning, Detections, InputError, NameIndex, did_you_mean
+from weaktal.core import (
+    Annotations,
+    CoverageWarning,
+    Detections,
+    InputError,
+    NameIndex,
+    did_you_mean,
+    shown,
+)
 from weaktal.core.limits import within
 from weaktal.formats import (
     activitynet,
@@ -311,6 +319,11 @@ def attach_points(annotations: Annotations, points: PointTable, file: PathLike |
         found = points.by_video(annotations.classes)
     except InputError as error:
         raise error if file is None else error.at(file) from None
+    for name in found:
+        if name in known and annotations.videos[known.find(name) or name].empty:
+            raise InputError(
+                "a click in a video in which, say its labels, nothing occurs", file=file, found=shown(name)
+            )
     return annotations.with_points({name: p for name, p in found.items() if name in known})
 
 

@@ -5,8 +5,8 @@ THUMOS14, GTEA and BEOID. Segments are seconds, as numbers or as strings.
 
 What the format has no place for is written under keys of our own, so that a file that we write holds
 everything: ``classes`` beside ``database`` (the order of classes; without it they are sorted by name), and in
-a video ``labels`` (where the video-level label is not the set of annotated classes), ``points`` and
-``ignored``.
+a video ``labels`` (where the video-level label is not the set of annotated classes; an empty list says that
+nothing occurs), ``complete`` (false: other classes may occur, too), ``points`` and ``ignored``.
 """
 
 from __future__ import annotations
@@ -161,6 +161,24 @@ def _video(
 
     points = entry.get("points")
     tags = entry.get("labels")
+    labels = (
+        tuple(instances.label.tolist())
+        if tags is None
+        else tuple(class_place(c, classes, file=path, field=f"{where}.labels") for c in tags)
+    )
+    shown = bool(len(instances) or points)
+    complete = entry.get("complete")
+    if complete is None:
+        complete = bool(labels) or (tags is not None and not shown)
+    elif not isinstance(complete, bool):
+        raise InputError("expected true or false", file=path, field=f"{where}.complete", found=kind(complete))
+    elif complete and not labels and shown:
+        raise InputError(
+            "a video that has no label and is complete is one in which nothing occurs",
+            file=path,
+            field=where,
+            found=f"{len(instances)} annotations, {len(points or ())} points",
+        )
     subset = entry.get("subset")
     if subset is not None and not isinstance(subset, str | int):
         raise InputError("a subset is a name", file=path, field=f"{where}.subset", found=kind(subset))
@@ -178,9 +196,8 @@ def _video(
             ),
             np.array([_label(p, classes, path, f"{where}.points[{i}]") for i, p in enumerate(points)]),
         ),
-        labels=tuple(instances.label.tolist())
-        if tags is None
-        else tuple(class_place(c, classes, file=path, field=f"{where}.labels") for c in tags),
+        labels=labels,
+        complete=complete,
         ignored=np.array(
             [_pair(s, path, f"{where}.ignored[{i}]") for i, s in enumerate(entry.get("ignored") or [])]
         ),
@@ -201,8 +218,10 @@ def write(annotations: Annotations, path: PathLike) -> None:
             {"segment": [start, end], "label": names[c]}
             for start, end, c in zip(it.start.tolist(), it.end.tolist(), it.label.tolist(), strict=True)
         ]
-        if set(video.labels) != set(it.label.tolist()):
+        if video.empty or set(video.labels) != set(it.label.tolist()):
             entry["labels"] = [names[c] for c in video.labels]
+        if bool(video.complete) != (bool(video.labels) or video.empty):
+            entry["complete"] = False
         if video.points is not None:
             entry["points"] = [
                 {"time": t, "label": names[c]}

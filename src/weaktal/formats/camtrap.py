@@ -2,7 +2,8 @@
 
 An observation of a medium lies between ``eventStart`` and ``eventEnd``, which are dates with whole seconds; a
 video begins at the ``timestamp`` of its medium. Ours begin at 1970-01-01. The class is ``behavior`` (several
-between bars), else ``scientificName``, else ``observationType``. Start and end that are equal are a click.
+between bars), else ``scientificName``, else ``observationType``. Start and end that are equal are a click. A
+medium whose observations are all ``blank`` is one in which nothing occurs.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def read(path: PathLike, fps: Fps | None = None) -> Annotations:
         labels = labels or ([] if kind in ("", "blank", "unknown", "unclassified") else [kind])
         if not labels:
             left_out["without a class"] += kind != "blank"
+            if kind == "blank":
+                found.nothing(name_of[media])
         for label in labels:
             if span[0] == span[1]:
                 found.click(name_of[media], span[0], label, field)
@@ -136,7 +139,7 @@ def write(annotations: Annotations, path: PathLike, media: Media | None = None) 
         spans = [(a := math.floor(s), max(math.ceil(e), a + 1), c) for s, e, c in segments_of(video)]
         spans += [(round(t), round(t), c) for t, c in clicks_of(video)]
         where = ["weaktal", video.name, ""]
-        if not spans:
+        if video.empty:
             rows.append([f"o{len(rows)}", *where, _text(0), _text(0), "media", "blank", ""])
         for a, b, c in sorted(spans):
             about = [_text(a), _text(b), "media", "unclassified", names[c]]

@@ -30,6 +30,7 @@ class Format:
         one_video: a file holds one video, so that several are a folder of files.
         segments, clicks, tags: whether it holds them; tags are labels of a whole video.
         empty: it holds videos in which nothing is annotated.
+        nothing: it says that nothing occurs in a video, which is more than that nothing is annotated.
         frames: it counts frames, so that frame rates must be known.
         durations: it says how long videos are; without one, the last annotation ends the video.
         resolution: of its times, in words.
@@ -46,6 +47,7 @@ class Format:
     clicks: bool = False
     tags: bool = False
     empty: bool = True
+    nothing: bool = False
     frames: bool = False
     durations: bool = False
     resolution: str = "exact"
@@ -95,7 +97,10 @@ FORMATS: Mapping[str, Format] = {
             "audacity", "Audacity labels", (".txt",), "audacity",
             one_video=True, clicks=True, resolution="1 µs",
         ),
-        Format("camtrap-dp", "Camtrap DP observations", (), "camtrap", clicks=True, resolution="1 s"),
+        Format(
+            "camtrap-dp", "Camtrap DP observations", (), "camtrap",
+            clicks=True, nothing=True, resolution="1 s",
+        ),
         Format(
             "frame-table", "table of frames (CSV)", (), "frame_table",
             one_video=True, frames=True, durations=True, resolution="a frame",
@@ -169,7 +174,7 @@ def _left_out(annotations: Annotations, entry: Format) -> list[str]:
     """What a format has no place for, in words with counts."""
     clicks = sum(len(v.points) for v in annotations if v.points is not None)
     segments = sum(len(v.instances) for v in annotations)
-    tagged = ignored = empty = 0
+    tagged = ignored = empty = nothing = open_ = 0
     for v in annotations:
         known = set(v.instances.label.tolist()) if entry.segments else set()
         if entry.clicks and v.points is not None:
@@ -177,6 +182,8 @@ def _left_out(annotations: Annotations, entry: Format) -> list[str]:
         tagged += bool(set(v.labels) - known)
         ignored += len(v.ignored)
         empty += not known
+        nothing += v.empty
+        open_ += bool(v.labels) and not v.complete
     unknown = sum(v.duration is None for v in annotations)
     counts = (
         (not entry.clicks, clicks, "clicks"),
@@ -184,6 +191,8 @@ def _left_out(annotations: Annotations, entry: Format) -> list[str]:
         (not entry.tags, tagged, "labels of whole videos without a segment or click"),
         (True, ignored, "ambiguous intervals"),
         (not entry.empty, empty, "videos without annotations"),
+        (entry.empty and not entry.nothing, nothing, "statements that nothing occurs in a video"),
+        (True, open_, "statements that other classes may occur in a video"),
         (entry.durations, unknown, "unknown durations (the last annotation is taken for the end)"),
     )
     return [f"{what}: {n} left out" if "unknown" not in what else f"{what}: {n} videos"

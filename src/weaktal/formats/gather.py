@@ -50,6 +50,7 @@ class _Entry:
     segments: list[tuple[float, float, str]] = field(default_factory=list)
     clicks: list[tuple[float, str]] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    nothing: bool = False
 
 
 class Gathered:
@@ -103,6 +104,10 @@ class Gathered:
         """A class that occurs somewhere in the video."""
         self.videos[video].tags.append(self._class(label, where))
 
+    def nothing(self, video: str) -> None:
+        """Somebody has looked and found nothing; what else is said of the video goes before."""
+        self.videos[video].nothing = True
+
     def _class(self, label: object, where: str) -> str:
         if isinstance(label, str):
             label = label.strip()
@@ -131,6 +136,7 @@ class Gathered:
                     instances=Instances(*_columns(segments, 3)),
                     points=Points(*_columns(clicks, 2)) if clicks else None,
                     labels=tuple(occurs),
+                    complete=bool(occurs) or v.nothing,
                 )
             )
         return Annotations.of(classes, videos)

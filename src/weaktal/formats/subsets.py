@@ -27,7 +27,9 @@ def subset_name(annotations: Annotations, role_or_name: str) -> str:
         return role_or_name
     known = {name.lower(): name for name in annotations.subsets}
     annotated = {
-        v.subset.lower() for v in annotations if v.subset is not None and (len(v.instances) or v.labels)
+        v.subset.lower()
+        for v in annotations
+        if v.subset is not None and (len(v.instances) or v.labels or v.complete)
     }
     if role_or_name == "train":
         found = [known[n] for n in TRAIN if n in known]

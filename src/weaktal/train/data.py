@@ -129,7 +129,7 @@ def _with_features(
     """The videos that can be used; says how many cannot, and why."""
     known = NameIndex(store.names)
     missing = [v.name for v in annotations if v.name not in known]
-    bare = [v.name for v in annotations if labelled and v.name in known and not v.labels]
+    bare = [v.name for v in annotations if labelled and v.name in known and not v.labels and not v.complete]
     for names, why in ((missing, "no features"), (bare, "no label")):
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -170,7 +170,7 @@ def training_data(
         only: of the subset, these videos alone (a fold of a cross-validation).
 
     Raises:
-        InputError: no usable video, or no points where the method needs them.
+        InputError: no usable video, none with a class, or no points where the method needs them.
     """
     annotations = dataset.subset(subset)
     if only is not None:
@@ -178,6 +178,12 @@ def training_data(
         annotations = annotations.where(lambda v: v.name in keep)
     annotations = _with_features(annotations, dataset.store, subset, labelled=True)
     weak = annotations.weak(supervision)
+    if not weak.multi_hot().any():
+        raise InputError(
+            f"no video of the subset {subset!r} has a class",
+            file=dataset.annotation_file,
+            found=f"{len(weak)} videos in which nothing occurs",
+        )
     names = tuple(v.name for v in weak.videos)
     bank = feature_bank(dataset.store, names, max_memory=max_memory, scratch=scratch)
     return TrainingData(bank, weak, seed, proposals)
