@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from weaktal.train.localize import localize_run as localize_run
     from weaktal.train.official import convert_checkpoint as convert_checkpoint
     from weaktal.train.prediction import predict as predict
+    from weaktal.train.refits import calibrate as calibrate
     from weaktal.train.reports import report_runs as report_runs
     from weaktal.train.run import Run as Run
     from weaktal.train.starts import train_starts as train_starts
@@ -57,6 +58,7 @@ _PLACES = {
     "SnippetScores": "core",
     "TimeAxis": "core",
     "begin_labels": "files.labels",
+    "calibrate": "train.refits",
     "convert": "files.convert",
     "convert_checkpoint": "train.official",
     "diagnose": "files.diagnosis",

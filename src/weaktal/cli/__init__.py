@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "train": "train a method on a data set",
     "localize": "detections of a trained run",
     "fuse": "several runs as one",
+    "calibrate": "from which score on a run's segments are shown, by a rate of false alarms",
     "predict": "segments of your own videos, by a trained run",
     "evaluate": "mean average precision of detections under a named protocol",
     "diagnose": "what is wrong with detections, and what mending it would bring",

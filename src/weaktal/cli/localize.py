@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from-scores", action="store_true", help="repeat from the scores saved in RUN, without the network")
     options.add_settings(parser, "localization setting (repeatable)")
     options.add_proposals(parser)
+    options.add_false_alarms(parser, "leave out what is below", "default off: everything")
     options.add_device(parser)
     options.add_max_memory(parser)
     options.add_code(parser)
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from_scores=args.from_scores,
         settings=options.settings(args.settings),
         proposals=args.proposals,
+        false_alarms=args.false_alarms,
         device=args.device,
         max_memory=args.max_memory,
     )

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from weaktal.core import InputError
 from weaktal.core.reading import parse_yaml
@@ -83,6 +83,11 @@ def portion(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1, found {text[:40]!r}")
     return value
+
+
+def rate(text: str) -> float | Literal["off"]:
+    """A number above 0 and below 1, or "off"."""
+    return "off" if text.strip().lower() == "off" else share(text)
 
 
 def frame_rate(text: str) -> float | Path:
@@ -230,6 +235,17 @@ def add_max_memory(parser: argparse.ArgumentParser) -> None:
         "--max-memory",
         metavar="SIZE",
         help="most memory for features, such as 8GiB; above it, memory-mapped",
+    )
+
+
+def add_false_alarms(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+    """``--false-alarms``."""
+    parser.add_argument(
+        "--false-alarms",
+        type=rate,
+        metavar="RATE",
+        help=f"{what}, at the score at which a class is shown in at most so many of the videos without it "
+        f"(after weaktal calibrate); {default}",
     )
 
 

@@ -18,7 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--threshold",
         type=options.number,
-        help="least score in subtitles, EDL and page (default: 0.7 of a video's best)",
+        help="least score in subtitles, EDL and page (default: that of --false-alarms)",
+    )
+    options.add_false_alarms(
+        parser,
+        "cut there",
+        "default 0.05 if the run is calibrated; otherwise, and by off, what has 0.7 of a video's best score",
     )
     add(
         "--chunk",
@@ -42,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         backbone=args.backbone,
         options=options.settings(args.settings),
         threshold=args.threshold,
+        false_alarms=args.false_alarms,
         chunk=args.chunk,
         workers=args.workers,
         device=args.device,

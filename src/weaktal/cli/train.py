@@ -84,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --starts: so many at a time (default: what the machine takes)",
     )
     add(
+        "--calibrate",
+        action="store_true",
+        help="then find out from which score on segments can be shown, see weaktal calibrate; takes four "
+        "times as long as the training again",
+    )
+    add(
         "--checkpoint-seconds",
         type=options.number,
         default=60.0,
@@ -113,9 +119,12 @@ def _ended(*_: object) -> None:
 def run(args: argparse.Namespace) -> int:
     from weaktal.methods import is_code, load_method
     from weaktal.train.loop import ProcessLostError, job_size
+    from weaktal.train.refits import calibrate
     from weaktal.train.run import read_run_config
     from weaktal.train.training import train_run
 
+    if args.calibrate and (job_size()[0] > 1 or args.until < 1):
+        raise InputError("calibrate when the training is done", hint="then: weaktal calibrate RUN")
     args.methods = [load_method(m).name if is_code(m) else m for m in args.methods]
     if len(args.methods) > 1 and not args.fuse:
         raise InputError("several methods become one run with --starts N --fuse")
@@ -162,12 +171,15 @@ def run(args: argparse.Namespace) -> int:
             average = 100 * trained.metrics["average_mAP"]
             print(f"average mAP {average:.2f} ({about.training.choose})", file=sys.stderr)
         path = args.data or about.data.get("path")
+        if args.calibrate:
+            print(calibrate(trained.run, args.data, device=args.device, progress=not args.quiet))
         print(f"next: weaktal localize {args.out} --data {path}", file=sys.stderr)
     return 0
 
 
 def _run_starts(args: argparse.Namespace) -> int:
     from weaktal.train.fuse import train_fused
+    from weaktal.train.refits import calibrate
     from weaktal.train.starts import train_starts
 
     if any(m.endswith((".yaml", ".yml")) for m in args.methods):
@@ -209,5 +221,7 @@ def _run_starts(args: argparse.Namespace) -> int:
         if started.metrics is not None:
             average = 100 * started.metrics["average_mAP"]
             print(f"average mAP {average:.2f} (seed {started.pick})", file=sys.stderr)
+    if args.calibrate:
+        print(calibrate(args.out, args.data, jobs=args.jobs, device=args.device, progress=not args.quiet))
     print(f"next: weaktal localize {args.out} --data {args.data}", file=sys.stderr)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods import find_method
 from weaktal.methods.protocol import MethodConfig, SnippetMethod
 from weaktal.train.config import recipes
-from weaktal.train.data import at_device, describe_data, inference_bank, training_data
+from weaktal.train.data import at_device, describe_data, feature_bank, inference_bank, training_data
 from weaktal.train.inference import score_videos
 from weaktal.train.loop import fit, launch
 from weaktal.train.run import Run, TrainingSettings
@@ -35,6 +36,7 @@ def base_proposals(
     seed: int = 0,
     training: TrainingSettings | None = None,
     resume: bool = False,
+    leave_out: Sequence[str] = (),
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
     fabric: Fabric | None = None,
@@ -48,6 +50,7 @@ def base_proposals(
         config: its configuration.
         recipe: where that comes from, for the record.
         subset: what it is trained on.
+        leave_out: videos of the subset that it is not trained on; it proposes in them, too.
         seed, training, resume, checkpoint_seconds, progress, fabric: see `weaktal.train.fit` and
             `Run.create`.
 
@@ -59,6 +62,7 @@ def base_proposals(
         InputError: as from training; or the base locator proposes nothing.
     """
     folder, training = Path(folder), training or TrainingSettings()
+    scratch = folder / "features"
     fabric = fabric or launch(training.device, training.precision)
     path = folder / PROPOSALS
     data = training_data(
@@ -67,7 +71,8 @@ def base_proposals(
         subset=subset,
         seed=seed,
         max_memory=training.max_memory,
-        scratch=folder / "features",
+        scratch=scratch,
+        leave_out=leave_out,
     )
     if fabric.is_global_zero:
         Run.create(
@@ -78,7 +83,7 @@ def base_proposals(
             classes=data.weak.classes,
             seed=seed,
             recipe=recipe,
-            data=describe_data(dataset, data, subset),
+            data=describe_data(dataset, data, subset, left_out=leave_out),
             training=training,
             resume=resume,
         )
@@ -103,8 +108,11 @@ def base_proposals(
         if not isinstance(method, SnippetMethod):
             raise InputError("this method scores no snippets, so it is no base locator", found=base)
         banks = [data.bank]
-        if dataset.annotations is not None and len(dataset.annotations) > len(data):
-            banks.append(inference_bank(dataset, max_memory=training.max_memory, scratch=folder / "features"))
+        apart = [name for name in leave_out if name in dataset.store]
+        if apart:
+            banks.append(feature_bank(dataset.store, apart, max_memory=training.max_memory, scratch=scratch))
+        if dataset.annotations is not None and len(dataset.annotations) > len(data) + len(apart):
+            banks.append(inference_bank(dataset, max_memory=training.max_memory, scratch=scratch))
         scores = [score_videos(method, bank) for bank in banks]
         save_scores(scores[0], folder / SCORES, method.classes)
         found = [method.candidates(s) for s in scores]

@@ -157,6 +157,7 @@ def training_data(
     max_memory: int | str | None = None,
     scratch: str | Path | None = None,
     only: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
 ) -> TrainingData:
     """What training may see of a data set: features and weak labels of one subset.
 
@@ -167,14 +168,15 @@ def training_data(
         seed: of the run.
         proposals: segments of a base locator, for proposal-level methods.
         max_memory, scratch: see `feature_bank`.
-        only: of the subset, these videos alone (a fold of a cross-validation).
+        only: of the subset, these videos alone.
+        leave_out: of the subset, all but these videos (a fold of a cross-validation).
 
     Raises:
         InputError: no usable video, none with a class, or no points where the method needs them.
     """
     annotations = dataset.subset(subset)
-    if only is not None:
-        keep = set(only)
+    if only is not None or leave_out:
+        keep = set(annotations.videos if only is None else only) - set(leave_out)
         annotations = annotations.where(lambda v: v.name in keep)
     annotations = _with_features(annotations, dataset.store, subset, labelled=True)
     weak = annotations.weak(supervision)
@@ -249,6 +251,7 @@ def describe_data(
     subset: str,
     proposals: str | os.PathLike[str] | None = None,
     notes: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a run's ``config.yaml`` says about its data, such as the features that `predict` must make again.
 
@@ -257,9 +260,11 @@ def describe_data(
         subset: role or name of it.
         proposals: file of a base locator's segments, for proposal-level methods.
         notes: what to know about results of this training, kept with them.
+        left_out: videos of the subset that are not trained on.
     """
     return {
         **({"notes": list(notes)} if notes else {}),
+        **({"left_out": list(left_out)} if left_out else {}),
         "path": str(dataset.path.resolve()),
         "name": dataset.name,
         "subset": subset,

@@ -14,6 +14,7 @@ from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
+from weaktal.train.calibration import least_shown
 from weaktal.train.config import validated
 from weaktal.train.data import inference_bank
 from weaktal.train.inference import detect_videos, score_videos, with_grid
@@ -51,6 +52,7 @@ def localize_run(
     from_scores: bool = False,
     settings: Mapping[str, Any] | None = None,
     proposals: PathLike | None = None,
+    false_alarms: float | Literal["off"] = "off",
     device: str = "auto",
     max_memory: str | None = None,
 ) -> Localized:
@@ -65,24 +67,28 @@ def localize_run(
         from_scores: repeat from the scores kept in the run, without the network and the features.
         settings: of the localization, in place of the run's.
         proposals: file of a base locator's segments, for proposal-level methods; default the run's.
+        false_alarms: keep the detections that `weaktal.predict` would show at this rate, and leave out all
+            others, which an evaluation would count.
         device: see `weaktal.train.loop.launch`.
         max_memory: see `weaktal.train.feature_bank`.
 
     Raises:
         InputError: no run, no checkpoint, no scores; unusable data; features that were made otherwise than
-            those that the run was trained on.
+            those that the run was trained on; a rate of false alarms, and no calibration for what was chosen.
 
     Warns:
         CoverageWarning: videos that are left out; scores that could not be kept in the run; other classes
             than the run's.
     """
     run = Run.open(run)
+    least, _, _ = least_shown(run, false_alarms)
+    if least is not None and (settings or checkpoint is not None):
+        raise InputError("the run is calibrated with its own checkpoint and settings", file=run.folder)
     kept = run.folder / "scores" / f"{subset}.safetensors"
     if from_scores:
         method, scores = _kept_scores(run, kept)
         _set(method, run, settings)
-        detections = replace(method.localize(scores), grid=_grid(run))
-        found = Found(detections, tuple(scores), method.classes)
+        found = Found(replace(method.localize(scores), grid=_grid(run)), tuple(scores), method.classes)
     else:
         found = found_by(
             run,
@@ -97,8 +103,11 @@ def localize_run(
         if found.scores:
             _keep(found, kept, elsewhere=out is not None)
     path = run.folder / "detections.json" if out is None else Path(out)
-    save_detections(found.detections, path)
-    return Localized(found.detections, path, found.scores)
+    detections = found.detections
+    if least is not None:
+        detections = detections[detections.score >= least]
+    save_detections(detections, path)
+    return Localized(detections, path, found.scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +193,14 @@ def _found_by_members(
             expected="no setting",
         )
     found = [
-        found_by(m, dataset if _fits(m, dataset) else None, subset, device=device, max_memory=max_memory)
+        found_by(m, dataset if fits(m, dataset) else None, subset, device=device, max_memory=max_memory)
         for m in members
     ]
     detections, scores = joined(run, members, [(f.detections, f.scores) for f in found], localizer)
     return Found(detections, tuple(scores), run.config.classes)
 
 
-def _fits(run: Run, dataset: Dataset) -> bool:
+def fits(run: Run, dataset: Dataset) -> bool:
     """Whether a run can use the features of a data set."""
     known = run.config.data.get("features") or {}
     return dataset.store.dim == run.config.dim and not feature_difference(known, dataset.store.provenance)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from weaktal.core import CoverageWarning, Detections, InputError, SnippetScores, file_name, write_text
 from weaktal.core.printable import printable
@@ -23,8 +23,9 @@ from weaktal.formats import save_detections, segments
 from weaktal.formats.cues import Cue, to_edl, to_srt, to_vtt
 from weaktal.formats.scores import save_scores
 from weaktal.report.prediction import write_prediction_page
+from weaktal.train.calibration import least_shown, least_words
 from weaktal.train.loop import launch
-from weaktal.train.predict import CLEAR, clearest, feature_difference, predictor_of
+from weaktal.train.predict import clearest, feature_difference, predictor_of
 from weaktal.train.run import Run
 
 PathLike = str | os.PathLike[str]
@@ -43,6 +44,8 @@ class Prediction:
         failed: the videos that could not, with the reason.
         out: the folder of all files.
         notes: what to know about it.
+        least: least score of a clear segment; None where each video has its own.
+        false_alarms: the rate that this score stands for, see `weaktal.calibrate`; None without one.
     """
 
     detections: Detections
@@ -52,6 +55,8 @@ class Prediction:
     failed: Mapping[str, str]
     out: Path
     notes: tuple[str, ...] = ()
+    least: float | None = None
+    false_alarms: float | None = None
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -63,7 +68,7 @@ class Prediction:
         lines = []
         for name in self.videos:
             kept = self.clear.of(name)
-            lines.append(f"{name}: {len(kept)} clear segments")
+            lines.append(f"{name}: {len(kept)} clear segments" if len(kept) else f"{name}: nothing found")
             lines += [
                 f"  {a:8.2f} - {b:8.2f} s  {kept.classes[c]}  {s:.2f}"
                 for a, b, c, s in zip(kept.start, kept.end, kept.label, kept.score, strict=True)
@@ -79,6 +84,7 @@ def predict(
     backbone: str | None = None,
     options: Mapping[str, Any] | None = None,
     threshold: float | None = None,
+    false_alarms: float | Literal["off"] | None = None,
     chunk: float | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -97,7 +103,10 @@ def predict(
         backbone: of the features; default the one that the run was trained on, as far as it is one of ours
             (what a run's files name is never loaded as code).
         options: of the backbone, in place of those that the run was trained with.
-        threshold: least score of a clear segment; default 0.7 of the best in each video.
+        threshold: least score of a clear segment; default that of `false_alarms`.
+        false_alarms: how often a class may be shown in videos without it: mean over classes, above 0 and
+            below 1. Default 0.05 for a run that has a calibration which can promise that (see
+            `weaktal.calibrate`); others, and "off", show what has 0.7 of the best score in each video.
         chunk: seconds that the network sees at once; default whole videos, see `weaktal.train.predict`.
         workers: processes for the features, default one per core.
         device: where the network runs, see `weaktal.train.loop.launch`.
@@ -105,13 +114,20 @@ def predict(
         progress: of the features, see `weaktal.features.extract.extraction.extract`.
 
     Raises:
-        InputError: no run, other features than the run was trained on, no video.
+        InputError: no run, other features than the run was trained on, no video; a rate of false alarms
+            that no calibration of the run can promise, or one beside a threshold.
 
     Warns:
         CoverageWarning: a video whose features could be made, and that is left out all the same.
     """
     run, out = Run.open(run), Path(out)
+    if threshold is not None and false_alarms is not None:
+        raise InputError("a threshold, or a rate of false alarms that decides it, not both")
+    least, alarms, told = (
+        least_shown(run, false_alarms) if threshold is None else (threshold, None, tuple[str, ...]())
+    )
     job, rate, notes = _job(run, backbone, options or {}, limits)
+    notes += told
     pieces = None if chunk is None else round(chunk * rate)
     predictor = predictor_of(run, launch(device).device, chunk=pieces)
     given = [videos] if isinstance(videos, str | os.PathLike) else videos
@@ -144,7 +160,7 @@ def predict(
     names, classes = list(durations), predictor.classes
     joined = Detections.concatenate([Detections.empty(names, classes), *found], classes)
     clear = Detections.concatenate(
-        [Detections.empty(names, classes), *(clearest(joined, name, threshold) for name in names)], classes
+        [Detections.empty(names, classes), *(clearest(joined, name, least) for name in names)], classes
     )
     save_detections(joined, out / "detections.json")
     # a table holds no name with a line break in it; one odd name must not cost the others their table
@@ -165,17 +181,16 @@ def predict(
     save_scores(scores, out / "scores.safetensors", classes)
     for name in names:
         _write_cues(clear.of(name), name, files[name], clocks[name], out / "segments")
-    least = f"{CLEAR:g} of the best in each video" if threshold is None else f"{threshold:.3g}"
     write_prediction_page(
         out / "report.html",
         title=f"{run.folder.name}: {len(names)} videos",
-        facts={"run": str(run.folder), "least score drawn": least},
+        facts={"run": str(run.folder), "least score drawn": least_words(least, alarms)},
         detections=clear,
         durations=durations,
         scores={s.video: s for s in scores},
         thumbnails={name: _pictures(files[name]) for name in names},
     )
-    return Prediction(joined, clear, tuple(scores), durations, failed, out, notes)
+    return Prediction(joined, clear, tuple(scores), durations, failed, out, notes, least, alarms)
 
 
 def _job(

@@ -20,8 +20,9 @@ from weaktal.formats.scores import load_scores
 from weaktal.methods import find_method
 from weaktal.report import RunView, best_cut, run_view, write_report
 from weaktal.report.prediction import write_prediction_page
+from weaktal.train.calibration import least_shown, least_words
 from weaktal.train.members import fused_config, open_members
-from weaktal.train.predict import CLEAR, clearest
+from weaktal.train.predict import clearest
 from weaktal.train.run import FUSED, Run
 
 PathLike = str | os.PathLike[str]
@@ -54,6 +55,7 @@ class _Found:
     detections: Detections
     scores: Sequence[SnippetScores] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    run: Run | None = None
 
 
 def report_runs(
@@ -166,7 +168,8 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
     if not path.is_dir():
         return _Found(_known(load_detections(path), annotations, path), facts={"detections file": str(path)})
-    config = Run.open(path).config
+    run = Run.open(path)
+    config = run.config
     detections = path / "detections.json"
     if not detections.exists():
         raise InputError(
@@ -178,7 +181,7 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
     return _Found(
         _known(load_detections(detections), annotations, detections),
         load_scores(scores)[0] if scores.exists() else (),
-        _fused_facts(Run(path, config))
+        _fused_facts(run)
         if config.method == FUSED
         else {
             "method": config.method,
@@ -187,6 +190,7 @@ def _load(path: Path, annotations: Annotations, subset: str) -> _Found:
             "seed": str(config.seed),
             "checkpoint": CHECKPOINT[config.training.choose],
         },
+        run,
     )
 
 
@@ -238,7 +242,10 @@ def _write_found(
     scores = {s.video: s for s in found.scores}
     durations = {name: _duration(annotations, found.detections, scores, name) for name in drawn}
     classes = found.detections.classes
-    parts = [Detections.empty(drawn, classes), *(clearest(found.detections, name) for name in drawn)]
+    least, rate, notes = (None, None, ()) if found.run is None else least_shown(found.run, None)
+    for note in notes:
+        warnings.warn(note, CoverageWarning, stacklevel=3)
+    parts = [Detections.empty(drawn, classes), *(clearest(found.detections, name, least) for name in drawn)]
     clear = Detections.concatenate(parts, classes)
     segments.write(clear, page.with_name("segments.csv"))
     write_prediction_page(
@@ -248,7 +255,7 @@ def _write_found(
             **facts,
             **found.facts,
             "evaluation": "none, nobody annotated instances here",
-            "least score drawn": f"{CLEAR:g} of the best in each video",
+            "least score drawn": least_words(least, rate),
         },
         detections=clear,
         durations=durations,

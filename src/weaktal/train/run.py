@@ -241,6 +241,8 @@ def _same_data(new: Mapping[str, Any], old: Mapping[str, Any], file: Path) -> No
     for key in ("subset", "videos"):
         if difference is None and key in old and key in new and old[key] != new[key]:
             difference = f"{key} {new[key]}, trained on {old[key]}"
+    if difference is None and new.get("left_out", []) != old.get("left_out", []):
+        difference = "other videos left out"
     if difference:
         raise InputError(
             "the run in this folder was begun with other data",

@@ -57,6 +57,7 @@ def train_run(
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     subset: str | None = None,
+    leave_out: Sequence[str] | None = None,
     proposals: PathLike | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -86,6 +87,7 @@ def train_run(
             "base" its name, where it is not the method's own choice.
         seed: of every random choice (0).
         subset: role or name of what is trained on ("train").
+        leave_out: videos of it that are not trained on.
         proposals: file of a base locator's segments, for proposal-level methods, in place of training one.
         resume: continue the run in `out` if there is one.
         device, precision, compile, max_memory: see `TrainingSettings`, `weaktal.train.loop.launch` and
@@ -125,6 +127,7 @@ def train_run(
         chosen = old.training.model_dump()
         data = data if data is not None else old.data.get("path")
         subset = subset or old.data.get("subset")
+        leave_out = old.data.get("left_out") if leave_out is None else leave_out
         proposals = proposals or old.data.get("proposals")
     else:
         name = method
@@ -168,6 +171,7 @@ def train_run(
             seed=seed,
             training=training.model_copy(update={"choose": "last", "evaluate_every": None}),
             resume=resume,
+            leave_out=leave_out or (),
             checkpoint_seconds=checkpoint_seconds,
             progress=progress,
             fabric=fabric,
@@ -196,6 +200,7 @@ def train_run(
         proposals=segments,
         max_memory=training.max_memory,
         scratch=scratch,
+        leave_out=leave_out or (),
     )
     notes += training_notes(weak, dataset.annotations)
     for note in notes if fabric.is_global_zero else ():
@@ -209,7 +214,7 @@ def train_run(
             classes=weak.weak.classes,
             seed=seed,
             recipe=recipe,
-            data=describe_data(dataset, weak, subset, proposals, notes),
+            data=describe_data(dataset, weak, subset, proposals, notes, leave_out or ()),
             training=training,
             resume=resume,
         )
