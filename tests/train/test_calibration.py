@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.bench.toy import TINY, toy_dataset
 from weaktal import Run, calibrate, fuse_runs, localize_run, report_runs, train_run
 from weaktal.cli import main
-from weaktal.core import Detections, InputError
+from weaktal.core import Detections, InputError, Instances, Video
 from weaktal.dataset import Dataset
 from weaktal.formats import load_detections
 from weaktal.localize.fusion import Scale, fuse_detections
@@ -161,6 +162,34 @@ def test_the_table_says_what_each_rate_costs() -> None:
     assert again.threshold(0.05) == calibration.threshold(0.05)
 
 
+def test_what_is_unknown_is_no_false_alarm() -> None:
+    calibration = made()
+    open_ = [v.model_copy(update={"complete": i % 4 > 1}) for i, v in enumerate(calibration.videos)]
+    some = calibration.model_copy(update={"videos": tuple(open_)})
+    some = Calibration.model_validate(some.model_dump())
+    assert some.absent.sum() == 20
+    assert some.present.sum() == 40
+    assert some.at(0.35).false_alarms == pytest.approx(4 / 20)  # those that are known, from 0.35 to 0.4
+
+
+def test_negatives_are_held_out_and_videos_of_unknown_labels_are_not(trained: Path, tmp_path: Path) -> None:
+    data = Dataset.load(trained / "data.yaml")
+    run = Run.open(trained / "run0")
+    assert data.annotations is not None
+
+    def change(video: Video) -> Video:
+        if video.name == "v0":
+            return replace(video, labels=(), complete=True, instances=Instances())
+        if video.name == "v1":
+            return replace(video, labels=(), complete=False, instances=Instances())
+        return replace(video, complete=video.name != "v2")
+
+    plan = Plan.of(run, replace(data, annotations=data.annotations.map(change)), 3)
+    assert sorted(plan.fold) == ["v0", "v2", "v3"]
+    assert plan.labels["v0"] == ()
+    assert plan.complete == {"v0", "v3"}
+
+
 def test_what_is_shown_follows_the_rate(trained: Path, tmp_path: Path, capfd: Any) -> None:
     run = Run.open(trained / "run0")
     assert least_shown(run, "off") == (None, None, ())
@@ -220,7 +249,8 @@ def test_folds_spread_every_class() -> None:
 
 
 def test_scores_are_carried_over_by_rank() -> None:
-    plan = Plan("train", {f"v{i}": i % 2 for i in range(10)}, {f"v{i}": (0,) for i in range(10)}, ("a", "b"))
+    labels = {f"v{i}": (0,) for i in range(10)}
+    plan = Plan("train", {f"v{i}": i % 2 for i in range(10)}, labels, frozenset(labels), ("a", "b"))
     rng = np.random.default_rng(0)
     names = tuple(plan.fold)
     columns = (np.arange(10), np.zeros(10), np.ones(10), np.zeros(10, int))

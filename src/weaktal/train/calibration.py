@@ -55,6 +55,7 @@ class HeldOut(BaseModel):
         video: its name.
         fold: which refit.
         labels: names of the classes that occur in it.
+        complete: whether the others are known not to.
         found: by class.
     """
 
@@ -63,6 +64,7 @@ class HeldOut(BaseModel):
     video: str
     fold: int = Field(ge=0)
     labels: tuple[str, ...]
+    complete: bool = True
     found: dict[str, Pair]
 
 
@@ -119,8 +121,9 @@ class Calibration(BaseModel):
 
     @property
     def absent(self) -> NDArray[np.bool_]:
-        """(V, C) which classes do not occur."""
-        return ~self.present
+        """(V, C) which classes are known not to occur."""
+        complete = np.array([v.complete for v in self.videos], bool)
+        return np.asarray(~self.present & complete[:, None])
 
     def threshold(self, rate: float = RATE) -> float:
         """The least score at which the expected rate of false alarms is at most `rate`.

@@ -35,6 +35,7 @@ from weaktal.core import (
     write_json,
     write_text,
 )
+from weaktal.core.findings import some
 from weaktal.core.reading import read_json
 from weaktal.dataset import Dataset
 from weaktal.evaluate.false_alarms import top_scores
@@ -68,12 +69,14 @@ class Plan:
         subset: role or name of the videos.
         fold: by video.
         labels: indices of the classes that occur, by video.
+        complete: the videos of whose other classes it is known that they do not occur.
         classes: of the data set, in order.
     """
 
     subset: str
     fold: Mapping[str, int]
     labels: Mapping[str, tuple[int, ...]]
+    complete: frozenset[str]
     classes: tuple[str, ...]
 
     @classmethod
@@ -86,15 +89,17 @@ class Plan:
         subset = run.config.data.get("subset") or "train"
         annotations: Annotations = dataset.subset(subset)
         usable, left_out = NameIndex(dataset.store.names), set(run.config.data.get("left_out") or ())
-        labels = {
-            v.name: v.labels for v in annotations if v.name in usable and v.labels and v.name not in left_out
-        }
+        trained_on = [
+            v for v in annotations if v.name in usable and (v.labels or v.complete) and v.name not in left_out
+        ]
+        labels = {v.name: v.labels for v in trained_on}
         if not 2 <= folds <= len(labels):
             raise InputError(
                 "that many folds cannot be made", found=folds, expected=f"2 to {len(labels)}, a video each"
             )
         fold = fold_of(list(labels.values()), folds)
-        return cls(subset, dict(zip(labels, fold, strict=True)), labels, annotations.classes)
+        complete = frozenset(v.name for v in trained_on if v.complete)
+        return cls(subset, dict(zip(labels, fold, strict=True)), labels, complete, annotations.classes)
 
     def held_out(self, fold: int) -> list[str]:
         """The videos of a fold."""
@@ -282,9 +287,9 @@ def calibrate(
     plan = plans[0]
     if any(p.fold != plan.fold for p in plans):
         raise InputError("the members of this run were trained on different videos", file=run.folder)
-    if all(len(labels) == len(plan.classes) for labels in plan.labels.values()):
+    if all(len(plan.labels[name]) == len(plan.classes) for name in plan.complete):
         raise InputError(
-            "every class occurs in every training video: nothing tells what a false alarm is",
+            "no training video is known to be without a class: nothing tells what a false alarm is",
             file=dataset.path,
             hint="add videos without any of the classes",
         )
@@ -454,7 +459,8 @@ def _held_out(found: Detections, plan: Plan, fold: int) -> list[HeldOut]:
             if row[c] > -np.inf
         }
         labels = tuple(plan.classes[c] for c in plan.labels[name])
-        out.append(HeldOut(video=name, fold=fold, labels=labels, found=pairs))
+        complete = name in plan.complete
+        out.append(HeldOut(video=name, fold=fold, labels=labels, complete=complete, found=pairs))
     return out
 
 
@@ -465,7 +471,9 @@ def _notes(run: Run, members: Sequence[Run], plan: Plan) -> list[str]:
         name for c, name in enumerate(plan.classes) if all(c in labels for labels in plan.labels.values())
     ]
     if everywhere:
-        notes.append(f"in every training video, so that no false alarm can be told: {', '.join(everywhere)}")
+        notes.append(
+            f"no video is known to be without, so that no false alarm can be told: {some(everywhere)}"
+        )
     notes += [
         f"{m.config.method} re-scores segments of a file, which knew the held-out videos: rates are too low"
         for m in members
