@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.methods.test_lac import CLASSES, training_data
 from weaktal.core import Detections, InputError, Points, SnippetScores, TimeAxis, WeakLabels
+from weaktal.methods.clicked_videos import ClickedVideos
 from weaktal.methods.hr_pro import (
     HRPro,
     HRProConfig,
@@ -69,45 +70,47 @@ def plain_regions(chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=4))
 def test_regions_are_those_of_the_changes(videos: list[list[bool]]) -> None:
     lengths = torch.tensor([len(v) for v in videos])
-    padded = torch.zeros(len(videos), int(lengths.max()), 1)
-    for row, video in zip(padded, videos, strict=True):
-        row[: len(video), 0] = torch.tensor(video)
-    found = regions(padded, lengths, True)
-    assert torch.equal(regions(padded, lengths, False), padded)
-    for row, video in zip(found, videos, strict=True):
-        np.testing.assert_array_equal(row[: len(video), 0] > 0, plain_regions(np.array(video, np.int64)))
-        assert not row[len(video) :].any()
+    chosen = torch.tensor([x for v in videos for x in v]).float()[:, None]
+    video = torch.arange(len(videos)).repeat_interleave(lengths)
+    found = regions(chosen, video, lengths, True)
+    assert torch.equal(regions(chosen, video, lengths, False), chosen)
+    for own, chosen_of in zip(torch.split(found, lengths.tolist()), videos, strict=True):
+        np.testing.assert_array_equal(own[:, 0] > 0, plain_regions(np.array(chosen_of, np.int64)))
 
 
 def test_the_contrast_is_that_of_the_formula_video_by_video() -> None:
-    rng = np.random.default_rng(0)
-    features = torch.from_numpy(rng.random((4, 9, DIM))).requires_grad_()
-    prototypes = torch.from_numpy(rng.random((3, DIM)))
-    prototypes[1] = 0  # nobody clicked it
-    action = torch.from_numpy((rng.random((4, 9, 3)) < 0.4).astype(float))
-    background = torch.from_numpy((rng.random((4, 9)) < 0.4).astype(float))
-    background[2] = 0
+    rng, sizes = np.random.default_rng(0), [9, 4, 7, 6]
+    data = training_data(sizes)
+    batch = ClickedVideos.of(data, np.arange(4))
+    labels = torch.tensor([[1.0, 0, 1], [0, 1, 1], [1, 1, 1], [0, 1, 0]])
+    batch = replace(batch, labels=labels)
+    features = torch.from_numpy(rng.random((26, DIM))).requires_grad_()
+    prototypes = torch.from_numpy(rng.random((4, 3, DIM)))
+    prototypes[:, 1] = 0  # nobody clicked it
+    action = torch.from_numpy((rng.random((26, 3)) < 0.4).astype(float))
+    background = torch.from_numpy((rng.random(26) < 0.4).astype(float))
+    background[13:20] = 0
     with torch.no_grad():
-        features[0, 3] = 0  # all of a ReLU off
-    labels = torch.tensor([[1.0, 0, 1], [0, 1, 1], [1, 1, 1], [0, 1, 0]], dtype=torch.float64)
-    found = prototype_contrast(features, prototypes, action, background, labels, 0.1)
+        features[3] = 0  # all of a ReLU off
+    found = prototype_contrast(features, prototypes, action, background, batch, 0.1)
     found.sum().backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
     unit = torch.nn.functional.normalize
-    near = (unit(features, dim=2) @ unit(prototypes, dim=1).T / 0.1).exp().detach()
-    for b in range(4):
+    for b, rows in enumerate(torch.split(torch.arange(26), sizes)):
+        near = (unit(features[rows], dim=1) @ unit(prototypes[b], dim=1).T / 0.1).exp().detach()
+        seen, behind = action[rows] > 0, background[rows] > 0
         total = 0.0
         for c in (0, 2):
-            own = action[b, :, c] > 0
-            if labels[b, c] and own.any() and background[b].any():
-                m = near[b][own].mean(0)
-                m_background = near[b][background[b] > 0].mean(0)[c]
+            if labels[b, c] and seen[:, c].any() and behind.any():
+                m = near[seen[:, c]].mean(0)
+                m_background = near[behind].mean(0)[c]
                 total -= (
                     0.5 * (torch.log(m[c] / (m[0] + m[2])) + torch.log(m[c] / (m[c] + m_background))).item()
                 )
         assert found[b].item() == pytest.approx(total / max(float(labels[b].sum()), 1))
     assert found[2] == found[3] == 0
+    assert found[:2].min() > 0
 
 
 def test_prototypes_follow_video_after_video_in_both_ways() -> None:
@@ -153,7 +156,8 @@ def test_a_video_without_clicks_has_the_video_loss_alone() -> None:
     method = snippets(batch_size=2)
     method.begin_stage(0, data)
     batch = method.draw(0, 0, data)
-    losses = method.losses(method(batch), batch)
+    seen = method.prototypes.clone().expand(2, -1, -1)
+    losses = method.losses(method(batch.rows, batch.sizes), seen, batch)
     at = batch.names.index(bare.name)
     assert losses["video"][at] > 0
     assert losses["frame"][at] == losses["background"][at] == losses["contrast"][at] == 0
@@ -165,9 +169,9 @@ def test_tokens_are_the_prototypes_without_the_quirk() -> None:
         method = snippets(mixed_tokens=mixed).eval()
         method.prototypes.copy_(torch.arange(3.0 * DIM).view(3, DIM))
         method.encoder.RAB[0].register_forward_pre_hook(lambda _m, x, k=mixed: seen.update({k: x[0]}))
-        method.network(torch.rand(1, 4, DIM), torch.ones(1, 4, dtype=torch.bool))
-    assert torch.equal(seen[False][0, 4:], torch.arange(3.0 * DIM).view(3, DIM))
-    assert seen[True][0, 4, 1] == 3  # the second number of the first token is the fourth of all
+        method.network(torch.rand(4, DIM), [4])
+    assert torch.equal(seen[False][4:], torch.arange(3.0 * DIM).view(3, DIM))
+    assert seen[True][4, 1] == 3  # the second number of the first token is the fourth of all
 
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
@@ -212,11 +216,11 @@ def test_background_comes_from_the_scores_of_the_base_or_from_its_proposals() ->
     cas, video = np.zeros((3, 1), np.float32), np.zeros(1, np.float32)
     coarse = SnippetScores("v", cas, foreground, video, axis.resampled(3))
     none = np.empty(0)
-    found = background_curve(axis, coarse, none, none, none)
+    found = background_curve(axis, coarse, none.reshape(0, 2), none)
     np.testing.assert_allclose(found, [0.9, 0.9, 0.1, 0.1, 0.8, 0.8], atol=1e-6)
-    found = background_curve(axis, None, np.array([0.0, 1.5]), np.array([4.0, 3.0]), np.array([1.0, 3.0]))
+    found = background_curve(axis, None, np.array([[0.0, 4.0], [1.5, 3.0]]), np.array([1.0, 3.0]))
     np.testing.assert_allclose(found, [0.75, 0, 0, 0.75, 1, 1], atol=1e-6)
-    np.testing.assert_array_equal(background_curve(axis, None, none, none, none), np.ones(6))
+    np.testing.assert_array_equal(background_curve(axis, None, none.reshape(0, 2), none), np.ones(6))
 
 
 # the second stage
@@ -339,8 +343,8 @@ def test_official_weights_load_by_name() -> None:
     state = {f"module.{k}": v for k, v in source.state_dict().items()}
     loaded = HRProSnippets.from_published(state, classes=CLASSES, heads=2)
     assert (loaded.config.feedforward, loaded.config.layers) == (4, 2)
-    batch = training_data([9]).whole(np.array([0]))
-    torch.testing.assert_close(loaded.eval()(batch).fused, source.eval()(batch).fused)
+    rows = torch.rand(9, DIM)
+    torch.testing.assert_close(loaded.eval()(rows, [9]).fused, source.eval()(rows, [9]).fused)
     with pytest.raises(InputError, match="lacks a weight"):
         HRProSnippets.from_published({})
     state = dict(second().state_dict())

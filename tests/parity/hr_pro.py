@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
 from tests.parity.compare import close, ragged
 from tests.parity.lac import RATE
@@ -28,22 +29,22 @@ from weaktal.features.bank import FeatureBank
 from weaktal.formats import load_ignored
 from weaktal.localize.curves import upsample
 from weaktal.localize.nms import soft_nms
+from weaktal.methods.clicked_videos import ClickedVideos
 from weaktal.methods.hr_pro import (
     HRPro,
     HRProConfig,
     HRProSnippets,
     HRProSnippetsConfig,
-    Output,
     SegmentBatch,
-    SnippetBatch,
     background_pieces,
     regions,
     reliable_rows,
     runs_of,
 )
 from weaktal.methods.proposals import Proposals
-from weaktal.methods.protocol import Batch, TrainingData
+from weaktal.methods.protocol import TrainingData
 from weaktal.nn.clicks import seeds
+from weaktal.nn.pooling import packed_video_scores, row_table
 from weaktal.nn.roi_align import segment_bins
 
 Golden = dict[str, np.ndarray]
@@ -76,17 +77,22 @@ def _plain(classes: int, dim: int = 2, **config: Any) -> HRProSnippets:
     return HRProSnippets(HRProSnippetsConfig(heads=1, **config), dim=dim, classes=names)
 
 
-def _batch(x: Array, label: Array, point: Array) -> SnippetBatch:
+def _batch(x: Array, label: Array, point: Array) -> ClickedVideos:
     """Videos of one length (B, T, D) with labels (B, C) and clicks (B, T, C)."""
     b, t, _ = x.shape
-    batch = Batch(
+    lengths, labels = torch.full((b,), t), torch.from_numpy(label).float()
+    return ClickedVideos(
         torch.from_numpy(x),
-        torch.full((b,), t),
-        torch.from_numpy(label).float(),
+        lengths,
+        labels,
         tuple(map(str, range(b))),
         (TimeAxis.uniform(t, RATE),) * b,
+        rows=torch.from_numpy(x).flatten(0, 1),
+        video=torch.arange(b).repeat_interleave(t),
+        table=row_table(lengths),
+        labelled=labels.nonzero(),
+        points=torch.from_numpy(point).float().flatten(0, 1),
     )
-    return SnippetBatch.of(batch, torch.from_numpy(point).float())
 
 
 def _keep(seen: list[torch.Tensor]) -> Callable[..., None]:
@@ -101,19 +107,31 @@ def check_forward_s(data: Golden, path: Path) -> None:
         batch = _batch(x, label, np.zeros((*x.shape[:2], label.shape[1])))
         seen: list[torch.Tensor] = []
         hooks = [block.register_forward_hook(_keep(seen)) for block in method.encoder.RAB]
-        output = method(batch)
+        output = method(batch.rows, batch.sizes)
         for hook in hooks:
             hook.remove()
         for ours, name in ((seen[0], "tokens_in"), (seen[1], "tokens_block0"), (seen[-1], "tokens_out")):
-            close(ours, data[f"{case}/{name}"], 5e-5)
+            close(ours.view(len(batch), -1, ours.shape[1]), data[f"{case}/{name}"], 5e-5)
         block = method.encoder.RAB[0]
-        _, weights = block.self_atten(block.conv_query(seen[0]), block.conv_key(seen[0]), seen[0])
+        tokens = seen[0].view(len(batch), -1, seen[0].shape[1])
+        _, weights = block.self_atten(block.conv_query(tokens), block.conv_key(tokens), tokens)
         close(weights, data[f"{case}/attn_block0"], 2e-5)
-        close(output.scores[..., :-1], data[f"{case}/cas_S"], 2e-5)
-        close(output.fused, data[f"{case}/cas_fuse"], 2e-5)
-        close(output.features, data[f"{case}/feat"], 5e-5)
+
+        def padded(of_rows: torch.Tensor, videos: int = len(batch)) -> torch.Tensor:
+            return of_rows.view(videos, -1, of_rows.shape[1])
+
+        close(padded(output.scores)[..., :-1], data[f"{case}/cas_S"], 2e-5)
+        close(padded(output.fused), data[f"{case}/cas_fuse"], 2e-5)
+        close(padded(output.features), data[f"{case}/feat"], 5e-5)
         close(np.stack([s.video_scores for s in method.score(batch)]), data[f"{case}/vid_score"], 2e-5)
-        with_label = method.video_scores(output, batch, batch.labels)
+        with_label = packed_video_scores(
+            output.scores[:, :-1],
+            batch.video,
+            batch.lengths,
+            batch.table,
+            batch.labelled,
+            method.config.topk,
+        )
         close(with_label, data[f"{case}/vid_score_with_label"], 2e-5)
 
 
@@ -132,12 +150,12 @@ def check_seeds(data: Golden, path: Path) -> None:
         )
         np.testing.assert_array_equal(action, data[f"{case}/act_seed"])
         np.testing.assert_array_equal(is_background, data[f"{case}/bkg_seed"] > 0)
-        found = regions(is_background[None, :, None].float(), length, True)[0, :, 0].numpy()
+        found = regions(is_background[:, None].float(), video, length, True)[:, 0].numpy()
         if data[f"{case}/bkg_has_regions"] >= 0:
             np.testing.assert_array_equal(_region_runs(found), data[f"{case}/bkg_regions"])
         else:
             assert not found.any()
-        found = regions(action[None], length, True)[0].numpy()
+        found = regions(action, video, length, True).numpy()
         for c in range(points.shape[1]):
             if f"{case}/act_regions_{c}" in data:
                 expected = data[f"{case}/act_regions_{c}"].reshape(-1, 2)
@@ -160,15 +178,14 @@ def _lambdas(data: Golden) -> dict[str, float]:
 def check_losses_s(data: Golden, path: Path) -> None:
     for case in _cases(data):
         features, fused = (
-            torch.from_numpy(data[f"{case}/{k}"]).requires_grad_() for k in ("feat", "cas_fuse")
+            torch.from_numpy(data[f"{case}/{k}"])[0].requires_grad_() for k in ("feat", "cas_fuse")
         )
         proto, label, point = data[f"{case}/proto"], data[f"{case}/label"], data[f"{case}/point"][None]
-        method = _plain(label.shape[1], features.shape[2], **_lambdas(data))
+        method = _plain(label.shape[1], features.shape[1], **_lambdas(data))
         method.prototypes.copy_(torch.from_numpy(proto[:, 0]))
-        batch = _batch(np.zeros(features.shape, np.float32), label, point)
-        # background scores as in the fused ones; the others are not looked at
-        output = Output(fused.detach(), features)
-        losses = method.losses_of(torch.from_numpy(data[f"{case}/vid_score"]), output, fused, batch)
+        batch = _batch(np.zeros((1, *features.shape), np.float32), label, point)
+        scores, prototypes = torch.from_numpy(data[f"{case}/vid_score"]), method.prototypes.clone()[None]
+        losses = method.losses_of(scores, fused, features, prototypes, batch)
         for name, ours in _LOSSES.items():
             close(losses[ours][0], data[f"{case}/{name}"], 2e-5)
         c = method.config
@@ -177,9 +194,10 @@ def check_losses_s(data: Golden, path: Path) -> None:
         close(total, data[f"{case}/loss_total"], 2e-5)
         assert isinstance(total, torch.Tensor)
         total.backward()
-        close(fused.grad, data[f"{case}/g_cas"], 1e-4)
-        close(features.grad, data[f"{case}/g_feat"], 1e-4)
-        method.follow(features, method.seeds(output, batch)[0], batch.labels)
+        close(fused.grad, data[f"{case}/g_cas"][0], 1e-4)
+        close(features.grad, data[f"{case}/g_feat"][0], 1e-4)
+        action, _ = method.seeds(fused, batch.points, batch.sizes)
+        method.follow(features, action, batch.labels, batch.sizes)
         close(method.memory.proto_vectors, data[f"{case}/proto_after"])
     method = _snippets(data, "net/w/", "net/", **_lambdas(data)).train()
     batch = _batch(data["net/x"], data["net/label"], data["net/point"][None])
@@ -233,7 +251,7 @@ def check_prototypes(data: Golden, path: Path) -> None:
     method.prototypes.copy_(torch.from_numpy(data["proto_init"][:, 0]))
     for update in _numbered(data, "u"):
         feat, seed, label = (torch.from_numpy(data[f"{update}/{k}"]) for k in ("feat", "act_seed", "label"))
-        method.follow(feat, seed[None], label)
+        method.follow(feat[0], seed, label, [len(seed)])
         close(method.memory.proto_vectors, data[f"{update}/proto"])
 
 
@@ -268,17 +286,19 @@ def check_train_run_s(data: Golden, path: Path) -> None:
     names = [str(n) for n in data["loss_names"]]
     visits = np.arange(len(data["loss_per_video"])).reshape(-1, int(size))
     for step, rows in enumerate(visits):
-        batch = method.batch_of(training, rows % len(training))
+        videos = rows % len(training)
+        batch = ClickedVideos.of(training, videos)
         kept = method.memory.proto_vectors.clone()
-        for row in range(len(rows)):  # what each video's losses are, then the same as one step
-            one = batch.alone(row)
+        for row, video in zip(rows, videos, strict=True):  # each video's losses, then the same as one step
+            one = ClickedVideos.of(training, np.array([video]))
             with torch.no_grad():
-                output = method(one)
-                losses = method.losses(output, one)
-                method.follow(output.features, method.seeds(output, one)[0], one.labels)
+                output = method(one.rows, one.sizes)
+                losses = method.losses(output, method.prototypes.clone()[None], one)
+                action, _ = method.seeds(output.scores, one.points, one.sizes)
+                method.follow(output.features, action, one.labels, one.sizes)
             for name, ours in _LOSSES.items():
                 if name in names:
-                    close(losses[ours][0], data["loss_per_video"][rows[row], names.index(name)], 1e-4)
+                    close(losses[ours][0], data["loss_per_video"][row, names.index(name)], 1e-4)
         method.memory.proto_vectors.copy_(kept)
         total = method.training_step(batch)["total"]
         close(total, data["loss_total_step"][step], 1e-4)
@@ -501,19 +521,21 @@ def check_forward_i(data: Golden, path: Path) -> None:
 
 
 def _segment_batch(
-    method: HRPro, parts: torch.Tensor, segments: Proposals, reliable: list[Array], drawn: Array
+    parts: torch.Tensor, segments: Proposals, reliable: list[Array], drawn: Array
 ) -> SegmentBatch:
-    n = len(reliable)
-    return method.batch_of(
-        parts,
-        [r[:, :2] for r in reliable],
-        [np.zeros(len(r), np.int64) for r in reliable],
-        segments.video,
-        np.stack([segments.start, segments.end], 1),
-        drawn,
+    n, single = len(reliable), [torch.from_numpy(r[:, :2].astype(np.float32)) for r in reliable]
+    return SegmentBatch(
+        torch.zeros(n, 0, 1),
+        torch.zeros(n, dtype=torch.int64),
         torch.ones(n, 1),
         tuple(map(str, range(n))),
         (TimeAxis.uniform(1, RATE),) * n,
+        parts=parts,
+        video=torch.from_numpy(segments.video),
+        segment=torch.from_numpy(np.stack([segments.start, segments.end], 1)),
+        drawn=torch.from_numpy(drawn.astype(np.float32)),
+        reliable=pad_sequence(single, True),
+        reliable_class=pad_sequence([torch.zeros(len(r), dtype=torch.int64) for r in single], True, -1),
     )
 
 
@@ -530,7 +552,7 @@ def check_losses_i(data: Golden, path: Path) -> None:
         segments = _segments([data[f"{case}/proposals{b}"] for b in n])
         reliable = [data[f"{case}/reliable{b}"] for b in n]
         drawn = np.concatenate([data[f"{case}/draw{b}"] for b in n])
-        batch = _segment_batch(method, _parts(x, segments), segments, reliable, drawn)
+        batch = _segment_batch(_parts(x, segments), segments, reliable, drawn)
         out = method(batch.parts)
         close(out.completeness[:, 0], data[f"{case}/completeness"][data[f"{case}/mask"] > 0], 2e-5)
         losses = method.losses(batch)
@@ -571,7 +593,7 @@ def check_train_run_i(data: Golden, path: Path) -> None:
         segments = _segments([data[f"v{v}/proposals"] for v in video])
         reliable = [data[f"v{v}/reliable"] for v in video]
         drawn = np.concatenate([draws[r] for r in rows])
-        batch = _segment_batch(method, _parts(x, segments), segments, reliable, drawn)
+        batch = _segment_batch(_parts(x, segments), segments, reliable, drawn)
         found = method.training_step(batch)
         ours = [
             found["regression"] * method.config.regression_weight,
@@ -598,17 +620,11 @@ def check_inference(data: Golden, path: Path) -> None:
         n = len(given)
         columns = np.zeros(n, np.int64), given[:, 0] / rate, given[:, 1] / rate
         detections = Detections(names, tuple(classes), *columns, given[:, 3], given[:, 2])
-        segments = (
+        segments = [
             Proposals(np.zeros(n, np.int64), s[:, 0], s[:, 1], np.array([0, n])) for s in (given, moved)
-        )
-        arguments = (
-            names,
-            (TimeAxis.uniform(1000, rate),),
-            *segments,
-            detections,
-            data[f"{key}/completeness"],
-            data[f"{key}/completeness_refined"],
-        )
+        ]
+        completeness = np.stack([data[f"{key}/completeness"], data[f"{key}/completeness_refined"]])
+        arguments = (TimeAxis.uniform(1000, rate),), detections, segments, completeness
         found = method.candidates(*arguments)
         found = found[
             np.argsort([list(dict.fromkeys(found.label)).index(c) for c in found.label], kind="stable")

@@ -54,7 +54,7 @@ def fresh_compiler() -> Iterator[None]:
 
 def train(name: str, out: Path, **options: Any) -> list[dict[str, Any]]:
     """Train at a small size; the lines of the log."""
-    no_dropout = {"dropout": 0.0} if "dropout" in tiny.method_class(name).Config.model_fields else {}
+    no_dropout = {field: 0.0 for field in tiny.method_class(name).Config.model_fields if "dropout" in field}
     method = tiny.build(name, **(no_dropout if BACKEND == "inductor" else {}))
     if BACKEND == "inductor":  # it draws other masks
         for module in method.modules():

@@ -10,7 +10,7 @@ borders belong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
+from weaktal.core import Detections, InputError, Points, SnippetScores, TimeAxis
 from weaktal.localize.curves import Grid
 from weaktal.localize.nms import soft_nms
 from weaktal.localize.run_proposals import class_groups, run_proposals
+from weaktal.methods.clicked_videos import ClickedVideos, Output, score_packed
 from weaktal.methods.proposals import (
     Proposals,
     SegmentFeatures,
@@ -34,28 +36,15 @@ from weaktal.methods.proposals import (
     rows_of,
     training_proposals,
 )
-from weaktal.methods.protocol import (
-    Batch,
-    Method,
-    MethodConfig,
-    SnippetMethod,
-    Stage,
-    TrainingData,
-    snippet_scores,
-)
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.protocol import Batch, Method, MethodConfig, SnippetMethod, Stage, TrainingData
+from weaktal.methods.published import load_published, published_weights, shape_of
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import Dropout
-from weaktal.nn.parallel import by_rows
-from weaktal.nn.pooling import (
-    mean_of_chosen,
-    mean_per_video,
-    packed_topk_mean,
-    row_table,
-    video_of_rows,
-)
+from weaktal.nn.dropout_attention import packed_attention
+from weaktal.nn.parallel import by_rows, by_videos
+from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_video_scores, video_of_rows
 from weaktal.nn.roi_align import contrast
-from weaktal.nn.temporal_conv import Conv1d
+from weaktal.nn.temporal_conv import Conv1d, convolve_rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -191,11 +180,14 @@ class AttentionBlock(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, tokens: Tensor, empty: Tensor | None) -> Tensor:
-        """`tokens` (B, N, D); `empty` (B, N) bool, true at padding."""
-        attended, _ = self.self_atten(
-            self.conv_query(tokens), self.conv_key(tokens), tokens, key_padding_mask=empty, need_weights=False
-        )
+    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """`tokens` (N, D) of sequences with these lengths."""
+        inner = self.self_atten
+        sources = self.conv_query(tokens), self.conv_key(tokens), tokens
+        maps = zip(inner.in_proj_weight.chunk(3), inner.in_proj_bias.chunk(3), strict=True)
+        q, k, v = (F.linear(x, *of) for x, of in zip(sources, maps, strict=True))
+        p = inner.dropout if self.training else 0.0
+        attended = inner.out_proj(packed_attention(q, k, v, lengths, inner.num_heads, p))
         tokens = self.norm1(tokens + self.dropout(attended))
         moved = self.linear2(self.dropout(self.linear1(tokens).relu()))
         out: Tensor = self.norm2(tokens + self.dropout(moved))
@@ -210,15 +202,15 @@ class Encoder(nn.Module):
         self.RAB = nn.ModuleList(AttentionBlock(dim, config) for _ in range(config.layers))
         self.feature_embedding = nn.Sequential(Conv1d(dim, dim, 3), nn.ReLU())
 
-    def forward(self, x: Tensor, prototypes: Tensor, mask: Tensor) -> Tensor:
-        """Snippets (B, T, D) and prototype tokens (C, D), `mask` (B, T) true at snippets: (B, T, D)."""
-        b, t, _ = x.shape
-        tokens = torch.cat([x, prototypes.expand(b, -1, -1)], dim=1)
-        empty = F.pad(~mask, (0, len(prototypes)))
+    def forward(self, rows: Tensor, lengths: Sequence[int], prototypes: Tensor) -> Tensor:
+        """Snippets (N, D) of videos with these lengths, and prototype tokens (C, D): (N, D)."""
+        tokens = torch.cat([x for video in torch.split(rows, list(lengths)) for x in (video, prototypes)])
+        sizes = [n + len(prototypes) for n in lengths]
         for block in self.RAB:
-            tokens = block(tokens, empty)
-        out: Tensor = self.feature_embedding(tokens[:, :t] * mask[..., None])
-        return out
+            tokens = block(tokens, sizes)
+        rows = torch.cat([x[:n] for x, n in zip(torch.split(tokens, sizes), lengths, strict=True)])
+        weight, bias = self.feature_embedding.parameters()
+        return convolve_rows(rows, video_of_rows(lengths, rows), weight, bias).relu()
 
 
 class Memory(nn.Module):
@@ -231,95 +223,19 @@ class Memory(nn.Module):
         self.register_buffer("proto_vectors", torch.zeros(classes, 1, dim))
 
 
-class Output(NamedTuple):
-    """What the network says about a padded batch; background is the last column.
-
-    Attributes:
-        scores: (B, T, C + 1) sigmoid scores.
-        features: (B, T, D) embedding.
-    """
-
-    scores: Tensor
-    features: Tensor
-
-    @property
-    def fused(self) -> Tensor:
-        """(B, T, C + 1): action scores times (1 - background); the background stays."""
-        background = self.scores[..., -1:]
-        return torch.cat([self.scores[..., :-1] * (1 - background), background], dim=-1)
-
-
 # ------------------------------------------------------------------------------- the first method: losses
 
 
-@dataclass(frozen=True)
-class SnippetBatch(Batch):
-    """Whole videos with clicks, of N snippets in all.
-
-    Attributes:
-        points: (B, T, C) 0 or 1.
-        rows: (N,) where the snippets stand among the B * T places.
-        video: (N,) place in the batch.
-        table: (B, T) the inverse: which of the snippets a place holds, N behind a video's end.
-    """
-
-    points: Tensor
-    rows: Tensor
-    video: Tensor
-    table: Tensor
-
-    @classmethod
-    def of(cls, batch: Batch, points: Tensor) -> SnippetBatch:
-        """A batch with clicks."""
-        mask = batch.mask
-        return cls(
-            batch.features,
-            batch.lengths,
-            batch.labels,
-            batch.names,
-            batch.axes,
-            points=points,
-            rows=mask.flatten().nonzero()[:, 0],
-            video=mask.nonzero()[:, 0],
-            table=row_table(batch.lengths),
-        )
-
-    def packed(self, x: Tensor) -> Tensor:
-        """(B, T, ...) to (N, ...)."""
-        return x.flatten(0, 1)[self.rows]
-
-    def padded(self, x: Tensor) -> Tensor:
-        """(N, ...) to (B, T, ...), zeros behind a video's end."""
-        return torch.cat([x, x.new_zeros(1, *x.shape[1:])])[self.table]
-
-    def alone(self, b: int) -> SnippetBatch:
-        """One of the videos, without padding."""
-        n, one = self.axes[b].length, slice(b, b + 1)
-        place = torch.arange(n, device=self.features.device)
-        return SnippetBatch(
-            self.features[one, :n],
-            self.lengths[one],
-            self.labels[one],
-            self.names[one],
-            self.axes[one],
-            points=self.points[one, :n],
-            rows=place,
-            video=torch.zeros_like(place),
-            table=place[None],
-        )
-
-
-def regions(chosen: Tensor, lengths: Tensor, drop_last: bool) -> Tensor:
-    """The snippets (B, T, C) 0 or 1 of the regions of a sequence.
+def regions(chosen: Tensor, video: Tensor, lengths: Tensor, drop_last: bool) -> Tensor:
+    """The snippets (N, C) 0 or 1 of the regions of a sequence.
 
     With `drop_last` those that the published code finds: the last snippet of a video is in no region, and a
     sequence of ones alone has none.
     """
     if not drop_last:
         return chosen
-    last = torch.arange(chosen.shape[1], device=lengths.device) == lengths[:, None] - 1
-    whole = chosen.sum(1, keepdim=True) == lengths[:, None, None]
-    return chosen * ~(last[..., None] | whole)
+    part = mean_per_video(chosen, video, len(lengths)) < 1
+    return (chosen * part[video]).index_fill(0, lengths.cumsum(0) - 1, 0)
 
 
 def prototype_contrast(
@@ -327,30 +243,36 @@ def prototype_contrast(
     prototypes: Tensor,
     action: Tensor,
     background: Tensor,
-    labels: Tensor,
+    batch: ClickedVideos,
     temperature: float,
 ) -> Tensor:
     """Action regions shall be near their class' prototype, not near others, and nearer than background, (B,).
 
     Args:
-        features: (B, T, D).
-        prototypes: (C, D), without gradient; those of classes that nobody clicked are zero and take no part.
-        action: (B, T, C) 0 or 1, the regions of each class.
-        background: (B, T) 0 or 1; a video without any has no loss.
-        labels: (B, C) 0 or 1.
+        features: (N, D).
+        prototypes: (B, C, D), as each video saw them, without gradient; those of classes that nobody clicked
+            are zero and take no part.
+        action: (N, C) 0 or 1, the regions of each class.
+        background: (N,) 0 or 1; a video without any has no loss.
+        batch: for labels and layout.
         temperature: of the similarities.
     """
-    known = prototypes.abs().sum(1) > 0
-    near = F.normalize(features, dim=-1) @ F.normalize(prototypes, dim=-1).T / temperature
-    near = near.exp() * known
-    size = action.sum(1)
-    of_region = (action.mT @ near) / size[..., None].clamp(min=1)  # (B, C regions, C prototypes)
-    of_background = (background[..., None] * near).sum(1) / background.sum(1).clamp(min=1)[:, None]
-    used = (labels > 0) & (size > 0) & known & (background.sum(1) > 0)[:, None]
-    own = torch.where(used, of_region.diagonal(dim1=1, dim2=2), 1)
-    every = torch.where(used, of_region.sum(2), 1)
-    loss = 0.5 * (every.log() + (own + of_background).log()) - own.log()
-    return torch.where(used, loss, 0).sum(1) / labels.sum(1).clamp(min=1)
+    known = prototypes.abs().sum(2) > 0
+    videos = zip(
+        torch.split(F.normalize(features, dim=-1), batch.sizes), F.normalize(prototypes, dim=-1), strict=True
+    )
+    near = torch.cat([x @ of.T for x, of in videos]).div(temperature).exp() * known[batch.video]
+    # means over the regions of each class, and over the background, of the nearness to each prototype
+    chosen, near = (
+        F.pad(x, (0, 0, 0, 1))[batch.table] for x in (torch.cat([action, background[:, None]], 1), near)
+    )
+    size = chosen.sum(1)
+    mean = chosen.mT @ near / size[..., None].clamp(min=1)  # (B, C + 1, C)
+    own, every, behind = mean[:, :-1].diagonal(dim1=1, dim2=2), mean[:, :-1].sum(2), mean[:, -1]
+    used = (batch.labels > 0) & (size[:, :-1] > 0) & known & (size[:, -1:] > 0)
+    own, every = torch.where(used, own, 1), torch.where(used, every, 1)
+    loss = 0.5 * (every.log() + (own + behind).log()) - own.log()
+    return torch.where(used, loss, 0).sum(1) / batch.labels.sum(1).clamp(min=1)
 
 
 # --------------------------------------------------------------------------------------- the first method
@@ -383,27 +305,34 @@ class HRProSnippets(SnippetMethod):
         """(C, D)."""
         return self.memory.proto_vectors[:, 0]
 
-    def network(self, x: Tensor, mask: Tensor) -> Output:
-        """Padded videos (B, T, D), `mask` (B, T) true at snippets."""
+    def network(self, rows: Tensor, lengths: Sequence[int]) -> Output:
+        """Snippets (N, D) of videos with these lengths."""
         tokens = self.prototypes
         if self.config.mixed_tokens:
             tokens = tokens.reshape(self.dim, len(self.classes)).T
-        features = self.encoder(x, tokens, mask)
+        features = self.encoder(rows, lengths, tokens)
         return Output(self.classifier(features).sigmoid(), features)
 
-    def forward(self, batch: Batch) -> Output:
-        out: Output = by_rows(self.network, batch.features, batch.mask)
+    def forward(self, rows: Tensor, lengths: Sequence[int]) -> Output:
+        out: Output = by_videos(self.network, rows, lengths)
         return out
 
-    def training_step(self, batch: SnippetBatch) -> dict[str, Tensor]:
+    def training_step(self, batch: ClickedVideos) -> dict[str, Tensor]:
+        """Videos go through the network one by one, or all at once; what they say is judged together."""
         config = self.config
-        parts = [batch.alone(b) for b in range(len(batch))] if config.sequential_prototypes else [batch]
-        found = []
-        for part in parts:
-            output = self.forward(part)
-            found.append(self.losses(output, part))
-            self.follow(output.features, self.seeds(output, part)[0], part.labels)
-        losses = {name: torch.cat([x[name] for x in found]).mean() for name in found[0]}
+        sizes = [[n] for n in batch.sizes] if config.sequential_prototypes else [batch.sizes]
+        count = [sum(lengths) for lengths in sizes]
+        rows, points = torch.split(batch.rows, count), torch.split(batch.points, count)
+        labels = torch.split(batch.labels, [len(lengths) for lengths in sizes])
+        outputs, prototypes = [], []
+        for lengths, x, clicks, own in zip(sizes, rows, points, labels, strict=True):
+            output = self.forward(x, lengths)
+            outputs.append(output)
+            prototypes.append(self.prototypes.clone().expand(len(lengths), -1, -1))
+            self.follow(output.features, self.seeds(output.scores, clicks, lengths)[0], own, lengths)
+        output = Output(*(torch.cat(x) for x in zip(*outputs, strict=True)))
+        found = self.losses(output, torch.cat(prototypes), batch)
+        losses = {name: value.mean() for name, value in found.items()}
         losses["total"] = (
             config.video_weight * losses["video"]
             + config.frame_weight * losses["frame"]
@@ -412,67 +341,58 @@ class HRProSnippets(SnippetMethod):
         )
         return losses
 
-    def video_scores(self, output: Output, batch: SnippetBatch, labels: Tensor) -> Tensor:
-        """Video scores (B, C) from un-fused ones: of classes in `labels` the largest, of others the mean."""
-        scores = batch.packed(output.scores)[:, :-1]
-        top = packed_topk_mean(scores, batch.lengths, batch.table, self.config.topk)
-        return torch.where(labels > 0, top, mean_per_video(scores, batch.video, len(batch)))
+    def seeds(self, scores: Tensor, points: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Snippets that are surely action (N, C) 0 or 1, or background (N,) bool, by scores (N, C + 1)."""
+        sizes, video = torch.tensor(lengths, device=scores.device), video_of_rows(lengths, scores)
+        thresholds = self.config.action_seed, self.config.background_seed
+        return seeds(scores.detach()[:, -1], points, video, sizes, *thresholds)
 
-    def seeds(self, output: Output, batch: SnippetBatch) -> tuple[Tensor, Tensor]:
-        """Snippets that are surely action (B, T, C) or background (B, T), 0 or 1."""
-        config, background = self.config, batch.packed(output.scores.detach())[:, -1]
-        points, lengths = batch.packed(batch.points), batch.lengths
-        action, is_background = seeds(
-            background, points, batch.video, lengths, config.action_seed, config.background_seed
+    def losses(self, output: Output, prototypes: Tensor, batch: ClickedVideos) -> dict[str, Tensor]:
+        """Unweighted losses of each video, (B,) each; `prototypes` (B, C, D) as each video saw them."""
+        scores = packed_video_scores(
+            output.scores[:, :-1], batch.video, batch.lengths, batch.table, batch.labelled, self.config.topk
         )
-        return batch.padded(action), batch.padded(is_background.to(action.dtype))
-
-    def losses(self, output: Output, batch: SnippetBatch) -> dict[str, Tensor]:
-        """Unweighted losses of each video, (B,) each."""
-        scores = self.video_scores(output, batch, batch.labels)
-        return self.losses_of(scores, output, output.fused, batch)
+        return self.losses_of(scores, output.fused, output.features, prototypes, batch)
 
     def losses_of(
-        self, scores: Tensor, output: Output, fused: Tensor, batch: SnippetBatch
+        self, scores: Tensor, fused: Tensor, features: Tensor, prototypes: Tensor, batch: ClickedVideos
     ) -> dict[str, Tensor]:
-        """`losses` from video scores (B, C) and fused scores (B, T, C + 1)."""
-        config = self.config
-        action, background = self.seeds(output, batch)
-        chosen = batch.packed(background) > 0
-        frame, on_background = frame_losses(
-            batch.packed(fused), batch.packed(batch.points), chosen, batch.video, len(batch)
-        )
-        drop = config.drop_last_snippet
+        """`losses` from video scores (B, C), fused scores (N, C + 1) and the embedding (N, D)."""
+        action, background = self.seeds(fused, batch.points, batch.sizes)
+        frame, on_background = frame_losses(fused, batch.points, background, batch.video, len(batch))
+        layout = batch.video, batch.lengths, self.config.drop_last_snippet
         return {
             "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
             "frame": frame,
             "background": on_background,
             "contrast": prototype_contrast(
-                output.features,
-                self.prototypes.clone(),  # they follow before the step's backward pass
-                regions(action, batch.lengths, drop),
-                regions(background[..., None], batch.lengths, drop)[..., 0],
-                batch.labels,
-                config.temperature,
+                features,
+                prototypes,
+                regions(action, *layout),
+                regions(background[:, None].to(action.dtype), *layout)[:, 0],
+                batch,
+                self.config.temperature,
             ),
         }
 
     # between steps: prototypes
 
     @torch.no_grad()
-    def follow(self, features: Tensor, action: Tensor, labels: Tensor) -> None:
+    def follow(self, features: Tensor, action: Tensor, labels: Tensor, lengths: Sequence[int]) -> None:
         """Let the prototypes of each video's classes follow its action seeds, video after video.
 
         Args:
-            features: (B, T, D).
-            action: (B, T, C) action seeds.
+            features: (N, D).
+            action: (N, C) action seeds.
             labels: (B, C).
+            lengths: of the videos.
         """
-        count = action.sum(1) * labels
-        mean = (action.mT @ features.to(action.dtype)) / count[..., None].clamp(min=1)
-        share = self.config.momentum * (count > 0)[..., None]
-        for b in range(len(features)):
-            self.prototypes.add_(share[b] * (mean[b] - self.prototypes))
+        parts = (torch.split(x, list(lengths)) for x in (features, action))
+        for x, seeded, own in zip(*parts, labels, strict=True):
+            count = seeded.sum(0) * own
+            mean = seeded.to(x.dtype).T @ x / count.clamp(min=1)[:, None]
+            share = self.config.momentum * (count > 0)[:, None]
+            self.prototypes.add_(share * (mean - self.prototypes))
 
     @torch.no_grad()
     def make_prototypes(self, data: TrainingData) -> None:
@@ -484,11 +404,9 @@ class HRProSnippets(SnippetMethod):
         self.prototypes.zero_()
         total, count = torch.zeros_like(self.prototypes), self.prototypes.new_zeros(len(self.classes), 1)
         for video in np.array_split(np.arange(len(data)), -(-len(data) // self.config.batch_size)):
-            batch = self.batch_of(data, video)
-            features = batch.packed(self.network(batch.features, batch.mask).features)
-            clicks = batch.packed(batch.points)
-            total += clicks.T @ features
-            count += clicks.sum(0)[:, None]
+            batch = ClickedVideos.of(data, video)
+            total += batch.points.T @ self.network(batch.rows, batch.sizes).features
+            count += batch.points.sum(0)[:, None]
         self.prototypes.copy_(total / count.clamp(min=1))
         self.train()
 
@@ -504,27 +422,15 @@ class HRProSnippets(SnippetMethod):
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
 
-    def draw(self, stage: int, step: int, data: TrainingData) -> SnippetBatch:
-        return self.batch_of(data, data.shuffled(step, self.config.batch_size, stage, drop_last=True))
-
-    def batch_of(self, data: TrainingData, video: IntArray) -> SnippetBatch:
-        """Whole videos with their clicks."""
-        batch, clicks = data.whole(video), data.clicks(video)
-        points = torch.nn.utils.rnn.pad_sequence(
-            list(torch.split(clicks, batch.lengths.tolist())), batch_first=True
-        )
-        return SnippetBatch.of(batch, points)
+    def draw(self, stage: int, step: int, data: TrainingData) -> ClickedVideos:
+        video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
+        return ClickedVideos.of(data, video)
 
     # inference
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
-        output, every = self.forward(batch), torch.ones_like(batch.labels)
-        points = batch.features.new_zeros(*batch.features.shape[:2], len(self.classes))
-        video, fused = self.video_scores(output, SnippetBatch.of(batch, points), every), output.fused
-        return snippet_scores(
-            batch.names, batch.axes, batch.lengths.tolist(), fused[..., :-1], 1 - fused[..., -1], video
-        )
+        return score_packed(self.forward, batch, self.config.topk)
 
     def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what the second stage learns from."""
@@ -535,22 +441,11 @@ class HRProSnippets(SnippetMethod):
         return suppressed(self.candidates(scores), self.config.sigma, self.config.nms_plus_one)
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """From the official checkpoint of stage 1; sizes are read from the shapes, but not the heads.
-
-        Raises:
-            InputError: weights are missing, unexpected or of the wrong shape.
-        """
-        weights = published_weights(state_dict)
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         count, dim, _ = shape_of(weights, "classifier.1.weight", 3)
         feedforward, _ = shape_of(weights, "encoder.RAB.0.linear1.weight", 2)
         layers = sum(name.endswith("linear1.weight") for name in weights)
-        sizes = {"feedforward": feedforward, "layers": layers, **config}
-        method = cls(HRProSnippetsConfig(**sizes), dim=dim, classes=class_names(classes, count - 1))
-        load_published(method, weights)
-        return method
+        return dim, count - 1, {"feedforward": feedforward, "layers": layers}
 
 
 def suppressed(found: Detections, sigma: float, plus_one: bool) -> Detections:
@@ -618,11 +513,7 @@ def runs_of(chosen: NDArray[np.bool_]) -> IntArray:
 
 
 def background_curve(
-    axis: TimeAxis,
-    scores: SnippetScores | None,
-    start: NDArray[np.floating[Any]],
-    end: NDArray[np.floating[Any]],
-    score: FloatArray,
+    axis: TimeAxis, scores: SnippetScores | None, segment: FloatArray, score: FloatArray
 ) -> NDArray[np.float32]:
     """Background score of each snippet of a video.
 
@@ -632,13 +523,13 @@ def background_curve(
     Args:
         axis: of the video.
         scores: of the base locator, or None.
-        start, end, score: of its proposals, in snippets.
+        segment, score: (M, 2) start and end in snippets, and (M,) score of its proposals.
     """
     if scores is not None:
         place = np.floor(scores.axis.positions_at(axis.centers())).astype(np.int64)
         return np.asarray(1 - scores.foreground[place.clip(0, len(scores.foreground) - 1)], np.float32)
     change = np.zeros(axis.length + 1)
-    weight = np.maximum(score, 0)
+    weight, (start, end) = np.maximum(score, 0), segment.T
     np.add.at(change, np.floor(start).astype(np.int64).clip(0, axis.length), weight)
     np.add.at(change, np.ceil(end).astype(np.int64).clip(0, axis.length), -weight)
     cover = change[:-1].cumsum()
@@ -713,49 +604,38 @@ class _Prepared:
 
     def __init__(self, data: TrainingData, config: HRProConfig) -> None:
         self.data = data
-        bank, detections = data.bank, data.proposals
-        found = training_proposals("HR-Pro", detections, bank, decimals=3)
-        assert detections is not None
-        rows, _ = rows_of(detections, bank.names)
+        found = training_proposals("HR-Pro", data.proposals, data.bank, decimals=3)
+        assert data.proposals is not None
+        proposals = data.proposals[rows_of(data.proposals, data.bank.names)[0]]
         segments, self.reliable, self.reliable_class = [], [], []
         rng = data.rng(0x4E50)
-        for v, (axis, weak) in enumerate(zip(bank.axes, data.weak.videos, strict=True)):
+        for v, (axis, weak) in enumerate(zip(data.bank.axes, data.weak.videos, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])
-            own = detections[rows[of_video]]
-            start, end = found.start[of_video], found.end[of_video]
-            time, label = np.empty(0), np.empty(0, np.int64)
-            if weak.points is not None:
-                order = np.argsort(weak.points.time, kind="stable")
-                time, label = weak.points.time[order], weak.points.label[order]
-            chosen = reliable_rows(own, time, label)
-            label, chosen = label[chosen >= 0], chosen[chosen >= 0]
-            self.reliable.append(np.stack([start[chosen], end[chosen]], 1))
-            self.reliable_class.append(label)
+            own, segment = proposals[of_video], np.stack([found.start, found.end], 1)[of_video]
+            points = weak.points or Points()
+            order = np.argsort(points.time, kind="stable")
+            chosen = reliable_rows(own, points.time[order], points.label[order])
+            fits = chosen >= 0
+            self.reliable.append(torch.from_numpy(segment[chosen[fits]].astype(np.float32)))
+            self.reliable_class.append(torch.from_numpy(points.label[order][fits]))
             scores = None if data.scores is None else data.scores.get(weak.name)
-            background = background_curve(axis, scores, start, end, own.score)
-            runs = self.background_runs(np.array([v]), background, config)
+            background = background_curve(axis, scores, segment, own.score)
+            runs = runs_of(self.background(v, background, config))
             if config.labelled_only:
-                kept = np.isin(own.label, weak.labels)
-                start, end = start[kept], end[kept]
-            pieces = background_pieces(runs, int(config.negative_share * len(start)), rng)
-            segments.append(np.concatenate([np.stack([start, end], 1), pieces]))
+                segment = segment[np.isin(own.label, weak.labels)]
+            pieces = background_pieces(runs, int(config.negative_share * len(segment)), rng)
+            segments.append(np.concatenate([segment, pieces]))
         count = [len(s) for s in segments]
-        start, end = np.concatenate(segments).T
-        self.candidates = Proposals(
-            np.repeat(np.arange(len(count)), count), start, end, np.cumsum([0, *count])
-        )
-        self.parts = SegmentFeatures(bank, self.candidates, config.roi_size, config.cache_gib)
+        video, (start, end) = np.repeat(np.arange(len(count)), count), np.concatenate(segments).T
+        self.candidates = Proposals(video, start, end, np.cumsum([0, *count]))
+        self.parts = SegmentFeatures(data.bank, self.candidates, config.roi_size, config.cache_gib)
 
-    def background_runs(
-        self, video: IntArray, background: NDArray[np.float32], config: HRProConfig
-    ) -> IntArray:
-        """Runs of background seeds in one video."""
-        scores, clicks = torch.from_numpy(background), self.data.clicks(video).cpu()
-        length = torch.tensor([len(background)])
-        of = video_of_rows([len(background)], clicks)
-        return runs_of(
-            seeds(scores, clicks, of, length, config.action_seed, config.background_seed)[1].numpy()
-        )
+    def background(self, video: int, curve: NDArray[np.float32], config: HRProConfig) -> NDArray[np.bool_]:
+        """Where one video's background seeds are, from its background scores."""
+        scores, clicks = torch.from_numpy(curve), self.data.clicks(np.array([video])).cpu()
+        alone, length = torch.zeros(len(curve), dtype=torch.int64), torch.tensor([len(curve)])
+        found = seeds(scores, clicks, alone, length, config.action_seed, config.background_seed)[1]
+        return np.asarray(found)
 
 
 class HRPro(Method):
@@ -833,51 +713,18 @@ class HRPro(Method):
         offsets = known.candidates.offsets
         ranges = [np.arange(offsets[v], offsets[v + 1]) for v in video]
         ranges = [rng.permutation(r)[:most] if len(r) > most else r for r in ranges]
-        count = [len(r) for r in ranges]
         rows = np.concatenate(ranges)
-        parts = known.parts(rows)
-        segment = np.stack([known.candidates.start[rows], known.candidates.end[rows]], 1)
-        return self.batch_of(
-            parts,
-            [known.reliable[v] for v in video],
-            [known.reliable_class[v] for v in video],
-            np.repeat(np.arange(len(video)), count),
-            segment,
-            rng.random(len(rows)),
-            data.labels[torch.from_numpy(video)],
-            tuple(data.bank.names[v] for v in video),
-            tuple(data.bank.axes[v] for v in video),
-        )
-
-    def batch_of(
-        self,
-        parts: Tensor,
-        reliable: Sequence[FloatArray],
-        reliable_class: Sequence[IntArray],
-        video: IntArray,
-        segment: FloatArray,
-        drawn: FloatArray,
-        labels: Tensor,
-        names: tuple[str, ...],
-        axes: tuple[TimeAxis, ...],
-    ) -> SegmentBatch:
-        """See `SegmentBatch`; reliable segments come as one array per video."""
-        shape = (len(names), max(1, *(len(r) for r in reliable)))
-        segments, classes = np.zeros((*shape, 2), np.float32), np.full(shape, -1)
-        for b, (own, of_class) in enumerate(zip(reliable, reliable_class, strict=True)):
-            segments[b, : len(own)], classes[b, : len(own)] = own, of_class
-        tensors = (
-            torch.from_numpy(x).to(parts.device)
-            for x in (video, segment.astype(np.float32), drawn.astype(np.float32), segments, classes)
-        )
+        segment = np.stack([known.candidates.start[rows], known.candidates.end[rows]], 1).astype(np.float32)
+        place = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
+        parts, drawn = known.parts(rows), rng.random(len(rows)).astype(np.float32)
         return SegmentBatch(
-            parts.new_empty(len(names), 0, parts.shape[2]),
-            torch.zeros(len(names), dtype=torch.int64, device=parts.device),
-            labels,
-            names,
-            axes,
-            parts,
-            *tensors,
+            **vars(data.without_features(video)),
+            parts=parts,
+            video=torch.from_numpy(place).to(parts.device),
+            segment=torch.from_numpy(segment).to(parts.device),
+            drawn=torch.from_numpy(drawn).to(parts.device),
+            reliable=pad_sequence([known.reliable[v] for v in video], True).to(parts.device),
+            reliable_class=pad_sequence([known.reliable_class[v] for v in video], True, -1).to(parts.device),
         )
 
     # inference
@@ -890,8 +737,9 @@ class HRPro(Method):
             InputError: the batch carries no proposals.
         """
         given = batch_proposals("HR-Pro", batch)
-        rows, _ = rows_of(given, batch.names)
-        proposals, given = Proposals.of(given, batch.names, batch.axes, decimals=3), given[rows]
+        proposals = Proposals.of(given, batch.names, batch.axes, decimals=3)
+        given = given[rows_of(given, batch.names)[0]]
+        given = replace(given, names=batch.names, video=proposals.video)
         features, first = packed_features(batch)
 
         def read(of: Proposals) -> list[NDArray[np.float32]]:
@@ -904,74 +752,50 @@ class HRPro(Method):
         completeness, move_start, move_end = read(proposals)
         start, end = proposals.start.astype(np.float32), proposals.end.astype(np.float32)
         size = end - start
-        refined = Proposals(
-            proposals.video, start + move_start * size, end + move_end * size, proposals.offsets
-        )
-        again = read(refined)[0]
+        moved = replace(proposals, start=start + move_start * size, end=end + move_end * size)
         own = given.label if self.config.class_aware else np.zeros(len(given), np.int64)
-        chosen = np.arange(len(given)), own
-        return self.localize(
-            batch.names, batch.axes, proposals, refined, given, completeness[chosen], again[chosen]
-        )
+        found = np.stack([completeness, read(moved)[0]])[:, np.arange(len(given)), own]
+        return self.localize(batch.axes, given, (proposals, moved), found)
 
     def localize(
         self,
-        names: Sequence[str],
         axes: Sequence[TimeAxis],
-        proposals: Proposals,
-        refined: Proposals,
         given: Detections,
+        segments: Sequence[Proposals],
         completeness: NDArray[np.float32],
-        again: NDArray[np.float32],
     ) -> Detections:
-        """Detections from proposals (M), the same moved, and the completeness of both.
-
-        Args:
-            names, axes: of the videos.
-            proposals, refined: in snippets.
-            given: the proposals' classes and scores.
-            completeness, again: (M,) of proposals and of moved ones.
-        """
-        found = self.candidates(names, axes, proposals, refined, given, completeness, again)
+        """Detections from M proposals and the same moved; see `candidates`."""
+        found = self.candidates(axes, given, segments, completeness)
         return suppressed(found, self.config.sigma, self.config.nms_plus_one)
 
     def candidates(
         self,
-        names: Sequence[str],
         axes: Sequence[TimeAxis],
-        proposals: Proposals,
-        refined: Proposals,
         given: Detections,
+        segments: Sequence[Proposals],
         completeness: NDArray[np.float32],
-        again: NDArray[np.float32],
     ) -> Detections:
-        """What `localize` suppresses: per video all proposals, then all moved ones."""
-        video = np.concatenate([proposals.video, refined.video])
-        snippets = np.stack(
-            [
-                np.concatenate([getattr(p, c).astype(float) for p in (proposals, refined)])
-                for c in ("start", "end")
-            ]
-        )
-        score = np.concatenate([given.score + completeness, given.score + again])
-        seconds = np.empty_like(snippets)
+        """What `localize` suppresses: per video all proposals, then all moved ones.
+
+        Args:
+            axes: of the videos.
+            given: the proposals, video by video, with class and score.
+            segments: proposals and moved ones in snippets.
+            completeness: (2, M) of both.
+        """
+        seconds = np.stack([np.stack([x.start, x.end], 1).astype(np.float64) for x in segments])  # (2, M, 2)
         for v, axis in enumerate(axes):
-            of_video = video == v
-            seconds[:, of_video] = axis.seconds_at(snippets[:, of_video])
+            of_video = given.video == v
+            seconds[:, of_video] = axis.seconds_at(seconds[:, of_video])
             if self.config.clip_refined:
                 seconds[:, of_video] = seconds[:, of_video].clip(axis.start, axis.end)
+        start, end = seconds.reshape(-1, 2).T
+        video, label = np.tile(given.video, 2), np.tile(given.label, 2)
+        score = (given.score + completeness).reshape(-1)
         order = np.argsort(video, kind="stable")
         if self.config.clip_refined:
-            order = order[seconds[1, order] > seconds[0, order]]
-        return Detections(
-            tuple(names),
-            self.classes,
-            video[order],
-            seconds[0, order],
-            seconds[1, order],
-            np.tile(given.label, 2)[order],
-            score[order],
-        )
+            order = order[end[order] > start[order]]
+        return Detections(given.names, self.classes, video, start, end, label, score)[order]
 
     @classmethod
     def from_published(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,17 +22,13 @@ from torch import Tensor, nn
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.run_proposals import nms_by_class, run_proposals
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, Segments, search_pairs
-from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
+from weaktal.methods.clicked_videos import ClickedVideos, Output, score_packed
+from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData
 from weaktal.methods.published import shape_of
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import dropout
 from weaktal.nn.parallel import by_videos
-from weaktal.nn.pooling import (
-    mean_per_video,
-    packed_video_scores,
-    row_table,
-    video_of_rows,
-)
+from weaktal.nn.pooling import mean_per_video, packed_video_scores, video_of_rows
 from weaktal.nn.temporal_conv import convolve_rows
 
 IntArray = NDArray[np.int64]
@@ -104,24 +100,6 @@ class LACConfig(MethodConfig):
 # ---------------------------------------------------------------------------------------------- network
 
 
-class Output(NamedTuple):
-    """What the network says about videos, one after another (N snippets); background is the last column.
-
-    Attributes:
-        scores: (N, C + 1) sigmoid scores.
-        features: (N, H) embedding.
-    """
-
-    scores: Tensor
-    features: Tensor
-
-    @property
-    def fused(self) -> Tensor:
-        """(N, C + 1): action scores times (1 - background); the background stays."""
-        background = self.scores[:, -1:]
-        return torch.cat([self.scores[:, :-1] * (1 - background), background], dim=-1)
-
-
 class Classifier(nn.Module):
     """One temporal convolution, then a linear map to C + 1 scores per snippet."""
 
@@ -143,15 +121,10 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class LACBatch(Batch):
-    """Whole videos with clicks, and the segments of the last search (M of them, none before the first).
+class LACBatch(ClickedVideos):
+    """Videos with the segments of the last search (M of them, none before the first).
 
     Attributes:
-        rows: (N, D) the features of all videos, one after another; `features` is empty.
-        video: (N,) int64, place in the batch of each row.
-        table: (B, T) int64, see `row_table`.
-        labelled: (P, 2) int64, videos and their classes.
-        points: (N, C) 0 or 1.
         segment: (M, 4) int64: video in the batch, class, start, end (exclusive).
         segment_action: (M,) bool, true for action.
         contrast_rows: (G, S, 3) int64, of the N rows: three snippets of each segment of G groups, a group
@@ -161,22 +134,12 @@ class LACBatch(Batch):
         contrast_video: (G,) int64, the video of each group.
     """
 
-    rows: Tensor
-    video: Tensor
-    table: Tensor
-    labelled: Tensor
-    points: Tensor
     segment: Tensor
     segment_action: Tensor
     contrast_rows: Tensor
     contrast_action: Tensor
     contrast_mask: Tensor
     contrast_video: Tensor
-
-    @property
-    def sizes(self) -> list[int]:
-        """`lengths` as Python numbers."""
-        return [axis.length for axis in self.axes]
 
 
 def segment_contrast(
@@ -410,25 +373,16 @@ class LAC(SnippetMethod):
         contrast_mask = np.zeros(shape, np.bool_)
         contrast_rows[group, column] = (snippets + first[owner][:, None])[chosen]
         contrast_action[group, column], contrast_mask[group, column] = segments.action[chosen], True
-        batch, features = data.packed(video)
-
-        def at_device(x: NDArray[Any]) -> Tensor:
-            return torch.from_numpy(x).to(features.device)
-
-        return LACBatch(
-            **vars(batch),
-            rows=features,
-            video=video_of_rows(lengths.tolist(), features),
-            table=row_table(batch.lengths),
-            labelled=batch.labels.nonzero(),
-            points=data.clicks(video),
-            segment=at_device(np.stack([owner, cls, segments.start, segments.end], 1)),
-            segment_action=at_device(segments.action),
-            contrast_rows=at_device(contrast_rows),
-            contrast_action=at_device(contrast_action),
-            contrast_mask=at_device(contrast_mask),
-            contrast_video=at_device(of_group),
-        )
+        device = data.bank.data.device
+        more = {
+            "segment": np.stack([owner, cls, segments.start, segments.end], 1),
+            "segment_action": segments.action,
+            "contrast_rows": contrast_rows,
+            "contrast_action": contrast_action,
+            "contrast_mask": contrast_mask,
+            "contrast_video": of_group,
+        }
+        return LACBatch.of(data, video, **{k: torch.from_numpy(x).to(device) for k, x in more.items()})
 
     def contrast_groups(self, segments: Segments, video: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """The segments of pairs with two or more actions, and, by the quirk, of a video's last such pair.
@@ -469,17 +423,7 @@ class LAC(SnippetMethod):
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
-        lengths = batch.lengths.tolist()
-        rows = batch.features[batch.mask]
-        output = self.forward(rows, lengths)
-        every = torch.ones_like(batch.labels).nonzero()
-        table, video = row_table(batch.lengths), video_of_rows(lengths, rows)
-        videos = packed_video_scores(
-            output.scores[:, :-1], video, batch.lengths, table, every, self.config.topk
-        )
-        fused = output.fused.float()
-        cas, foreground = (torch.split(x, lengths) for x in (fused[:, :-1], 1 - fused[:, -1]))
-        return snippet_scores(batch.names, batch.axes, lengths, cas, foreground, videos)
+        return score_packed(self.forward, batch, self.config.topk)
 
     def candidates(self, scores: Sequence[SnippetScores]) -> Detections:
         """Scored runs of all thresholds, nothing suppressed: what TSPNet learns from."""
