@@ -299,6 +299,9 @@ def test_videos_without_proposals_or_clicks_take_no_part() -> None:
     losses = method.losses(batch)
     for name in ("v0", "v2"):
         assert losses["score"][batch.names.index(name)] == losses["regression"][batch.names.index(name)] == 0
+    bare = tuple(replace(v, points=Points()) for v in data.weak.videos)
+    none = second().training_step(second().draw(0, 0, replace(data, weak=WeakLabels(CLASSES, bare))))
+    assert all(value == 0 for value in none.values())
     found = detect_videos(method.eval(), data.bank, proposals=data.proposals)
     assert len(found.of("v2")) == 0
     assert len(found.of("v1")) == 12  # every proposal twice: as it was, and moved

@@ -169,13 +169,11 @@ def test_a_batch_without_any_segment_is_no_error() -> None:
     training, pmil = data(), method()
     batch: PMILBatch = pmil.draw(0, 0, training)
     none = pmil.batch_of(
+        training.without_features(np.array([0])),
         batch.parts[:0],
         np.zeros((0, 2), np.float32),
         [0],
         [(np.zeros((2, 0), np.int64), np.zeros(0, np.float32))],
-        batch.labels[:1],
-        batch.names[:1],
-        batch.axes[:1],
         1.0,
     )
     assert pmil.training_step(none)["total"] == 0

@@ -25,7 +25,7 @@ from weaktal.methods.p_mil import (
     ramp,
 )
 from weaktal.methods.proposals import ProposalOutput, Proposals, rows_of
-from weaktal.methods.protocol import TrainingData
+from weaktal.methods.protocol import Batch, TrainingData
 from weaktal.nn.roi_align import contrast, segment_bins
 
 Golden = dict[str, np.ndarray]
@@ -61,15 +61,20 @@ def _parts(x: list[Array], proposals: Proposals, bins: int) -> torch.Tensor:
 def _batch(
     method: PMIL, parts: torch.Tensor, segments: list[Array], labels: Array, share: float
 ) -> PMILBatch:
-    single = [s.astype(np.float32) for s in segments]
+    single, n = [s.astype(np.float32) for s in segments], len(segments)
+    videos = Batch(
+        torch.zeros(n, 0, parts.shape[2]),
+        torch.zeros(n, dtype=torch.int64),
+        torch.from_numpy(labels).float(),
+        tuple(map(str, range(n))),
+        (TimeAxis.uniform(1, RATE),) * n,
+    )
     return method.batch_of(
+        videos,
         parts,
         np.concatenate(single),
         [len(s) for s in segments],
         [overlapping(s) for s in single],
-        torch.from_numpy(labels).float(),
-        tuple(map(str, range(len(segments)))),
-        (TimeAxis.uniform(1, RATE),) * len(segments),
         share,
     )
 

@@ -672,7 +672,7 @@ class HRPro(Method):
         reliable, of_class = batch.reliable[video], batch.reliable_class[video]
         before = overlap(start, end, reliable) * (of_class >= 0)
         moved = overlap(start + output.start * size, end + output.end * size, reliable) * (of_class >= 0)
-        nearest = before.amax(1)
+        nearest, moved_nearest = (F.pad(x, (0, 1)).amax(1) for x in (before, moved))  # 0 where none is
         positive = nearest >= self.config.positive_iou
         none = size.new_zeros(videos)
         positives, rest = (none.index_add(0, video, x.to(size.dtype)) for x in (positive, ~positive))
@@ -684,7 +684,7 @@ class HRPro(Method):
             target = target.scatter_reduce(1, of_class.clamp(min=0), before, "amax")
         else:
             target = nearest[:, None]
-        regression = F.smooth_l1_loss(moved.amax(1), torch.ones_like(nearest), reduction="none")
+        regression = F.smooth_l1_loss(moved_nearest, torch.ones_like(nearest), reduction="none")
         score = F.smooth_l1_loss(output.completeness.to(target.dtype), target, reduction="none").sum(1)
         return {
             "regression": mean_of_chosen(regression, positive, video, videos),
@@ -755,18 +755,8 @@ class HRPro(Method):
         moved = replace(proposals, start=start + move_start * size, end=end + move_end * size)
         own = given.label if self.config.class_aware else np.zeros(len(given), np.int64)
         found = np.stack([completeness, read(moved)[0]])[:, np.arange(len(given)), own]
-        return self.localize(batch.axes, given, (proposals, moved), found)
-
-    def localize(
-        self,
-        axes: Sequence[TimeAxis],
-        given: Detections,
-        segments: Sequence[Proposals],
-        completeness: NDArray[np.float32],
-    ) -> Detections:
-        """Detections from M proposals and the same moved; see `candidates`."""
-        found = self.candidates(axes, given, segments, completeness)
-        return suppressed(found, self.config.sigma, self.config.nms_plus_one)
+        every = self.candidates(batch.axes, given, (proposals, moved), found)
+        return suppressed(every, self.config.sigma, self.config.nms_plus_one)
 
     def candidates(
         self,
@@ -775,7 +765,7 @@ class HRPro(Method):
         segments: Sequence[Proposals],
         completeness: NDArray[np.float32],
     ) -> Detections:
-        """What `localize` suppresses: per video all proposals, then all moved ones.
+        """Detections before suppression: per video all proposals, then all moved ones.
 
         Args:
             axes: of the videos.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from weaktal.core import Detections, InputError, TimeAxis
+from weaktal.core import Detections, InputError
 from weaktal.localize.nms import nms, soft_nms
 from weaktal.methods.proposals import (
     ProposalNetwork,
@@ -32,7 +32,7 @@ from weaktal.methods.proposals import (
     training_proposals,
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
-from weaktal.methods.published import class_names, load_published, published_weights, shape_of
+from weaktal.methods.published import shape_of
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_topk_mean, row_table
 
@@ -332,47 +332,40 @@ class PMIL(Method):
             rows.append(of_video)
         every = np.concatenate(rows)
         return self.batch_of(
+            data.without_features(video),
             known.parts(every),
             known.segment[every],
             [len(r) for r in rows],
             pairs,
-            data.labels[torch.from_numpy(video)],
-            tuple(data.bank.names[v] for v in video),
-            tuple(data.bank.axes[v] for v in video),
             ramp(epoch, self.config.ramp_up),
         )
 
     def batch_of(
         self,
+        videos: Batch,
         parts: Tensor,
         segment: NDArray[np.float32],
         counts: Sequence[int],
         pairs: Sequence[tuple[IntArray, NDArray[np.float32]]],
-        labels: Tensor,
-        names: tuple[str, ...],
-        axes: tuple[TimeAxis, ...],
         share: float,
     ) -> PMILBatch:
         """See `PMILBatch`; pairs come video by video, counted within the video."""
         first = np.cumsum([0, *counts[:-1]])
         pair = np.concatenate([one + begin for (one, _), begin in zip(pairs, first, strict=True)], axis=1)
         video = np.repeat(np.arange(len(counts)), counts)
-        overlap, weight = np.concatenate([x for _, x in pairs]), np.array(share, np.float32)
         # one column more, so that there is one
-        table = F.pad(row_table(torch.tensor(counts)), (0, 1), value=len(video)).numpy()
-        tensors = (
-            torch.from_numpy(x).to(parts.device)
-            for x in (video, np.array(counts), table, segment, pair, overlap, weight)
-        )
-        return PMILBatch(
-            parts.new_empty(len(names), 0, parts.shape[2]),
-            torch.zeros(len(names), dtype=torch.int64, device=parts.device),
-            labels,
-            names,
-            axes,
-            parts,
-            *tensors,
-        )
+        table = F.pad(row_table(torch.tensor(counts)), (0, 1), value=len(video))
+        more = {
+            "video": video,
+            "counts": np.array(counts),
+            "table": table.numpy(),
+            "segment": segment,
+            "pair": pair,
+            "overlap": np.concatenate([x for _, x in pairs]),
+            "ramp": np.array(share, np.float32),
+        }
+        at_device: dict[str, Any] = {k: torch.from_numpy(x).to(parts.device) for k, x in more.items()}
+        return PMILBatch(**vars(videos), parts=parts, **at_device)
 
     # inference
 
@@ -450,17 +443,7 @@ class PMIL(Method):
         return tuple(x.numpy() for x in (probability, attention, completeness, video))
 
     @classmethod
-    def from_published(
-        cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
-    ) -> Self:
-        """From the official checkpoint (``prop_v_backbone.*`` and ``prop_f_backbone.*``).
-
-        Raises:
-            InputError: weights are missing, unexpected or of the wrong shape.
-        """
-        weights = published_weights(state_dict)
+    def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
         half, _ = shape_of(weights, "prop_v_backbone.prop_fusion.0.weight", 2)
         count, _, _ = shape_of(weights, "prop_v_backbone.prop_classifier.2.weight", 3)
-        method = cls(PMILConfig(**config), dim=2 * half, classes=class_names(classes, count - 1))
-        load_published(method, weights)
-        return method
+        return 2 * half, count - 1, {}
