@@ -26,7 +26,7 @@ ROOMS = {
     "files": {"core", "dataset", "evaluate", "features", "formats", "report"},
     "methods": {"core", "nn", "localize", "features"},
     "train": {"core", "dataset", "evaluate", "features", "formats", "localize", "methods", "nn", "report"},
-    "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "train"},
+    "bench": {"core", "dataset", "evaluate", "features", "formats", "methods", "report", "train"},
     "templates": {"core", "localize", "methods", "nn"},
     "testing": {"core", "features", "methods", "train"},
     "demo": {"core", "dataset", "evaluate", "features", "files", "train"},

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from weaktal.bench.reproduce import reproduce as reproduce
+    from weaktal.bench.run import compare_runs as compare_runs
     from weaktal.bench.run import run_bench as run_bench
     from weaktal.bench.search import search as search
     from weaktal.core import Annotations as Annotations
@@ -59,6 +60,7 @@ _PLACES = {
     "TimeAxis": "core",
     "begin_labels": "files.labels",
     "calibrate": "train.refits",
+    "compare_runs": "bench.run",
     "convert": "files.convert",
     "convert_checkpoint": "train.official",
     "diagnose": "files.diagnosis",

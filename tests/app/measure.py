@@ -14,7 +14,8 @@ import av
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from tests.app.conftest import ARGS, Server, chromium_path
+from tests.app.conftest import Server
+from tests.conftest import ARGS, chromium_path
 
 SEEK = """(index) => new Promise((resolve) => {
   const { player } = document.querySelector('wt-annotate');

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.app.conftest import ARGS, Server, chromium_path, until
+from tests.app.conftest import Server, until
+from tests.conftest import ARGS, chromium_path
 from weaktal.app.project import Project
 from weaktal.core import Instances
 from weaktal.demo.render import render

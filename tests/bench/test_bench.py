@@ -12,6 +12,7 @@ import yaml
 
 from tests.bench.toy import TINY, toy_dataset
 from weaktal.bench.execute import execute
+from weaktal.bench.groups import planned_groups
 from weaktal.bench.plan import Job, Plan
 from weaktal.bench.table import markdown, rows
 from weaktal.core import InputError
@@ -51,7 +52,7 @@ def test_a_bench_runs_resumes_and_makes_its_table(tmp_path: Path, dataset: Path)
     assert said == ["2 runs are done, 0 to do"]
     assert [p.stat().st_mtime_ns for p in first] == times
 
-    found = {row.kind: row for row in rows(alone, out)}
+    found = {row.kind: row for row in rows(planned_groups(alone, out))}
     assert list(found) == ["last", "weak", "best-on-test", "difference", "published"]
     averages = [100 * json.loads(p.read_text())["average_mAP"] for p in first]
     assert found["best-on-test"].mean["average"] == pytest.approx(np.mean(averages))

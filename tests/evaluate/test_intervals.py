@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from tests.evaluate.scenes import Row, annotate, detect, scenes
 from weaktal.core import Annotations, Detections, InputError
-from weaktal.evaluate import differences, evaluate, intervals
+from weaktal.evaluate import compare_groups, differences, evaluate, holm, intervals
 from weaktal.evaluate.detection import matched
 from weaktal.evaluate.intervals import Interval, _weighted_map, draws
 
@@ -83,6 +84,37 @@ def test_a_difference_is_paired() -> None:
     assert (same.average.low, same.average.high, same.average.p_value) == (0, 0, 1)
     seeds = differences([worse, better], [better, worse], annotations, resamples=300)
     assert seeds.average.low < 0 < seeds.average.high
+
+
+def test_groups_side_by_side_are_pairs_of_groups() -> None:
+    truth = [(v, 10.0 * i, 10.0 * i + 5, i % 2) for v in range(8) for i in range(4)]
+    annotations = annotate(truth, n_videos=8)
+    all_right = detect(truth, np.linspace(0.9, 0.1, len(truth)).tolist(), n_videos=8)
+    groups = [[all_right[all_right.video < n] for n in seeds] for seeds in ((4, 5), (6,), (3, 7, 8))]
+    found = compare_groups(groups, annotations, resamples=80)
+    assert set(found.differences) == {(0, 1), (0, 2), (1, 2)}
+    for (i, j), moved in found.differences.items():
+        pair = differences(groups[i], groups[j], annotations, resamples=80)
+        assert np.array_equal(moved.average.resamples, pair.average.resamples)
+        assert moved.average.value == pair.average.value
+    alone = intervals(groups[1][0], annotations, resamples=80)
+    assert np.array_equal(found.means[1].average.resamples, alone.average.resamples)
+    each = [evaluate(d, annotations).average for d in groups[2]]
+    assert found.means[2].average.value == pytest.approx(np.mean(each))
+    wide = found.means[2].average.high - found.means[2].average.low
+    one = intervals(groups[2][1], annotations, resamples=80).average
+    assert wide > one.high - one.low, "runs that differ make their mean unsure"
+    with pytest.raises(ValueError, match="at least one run"):
+        compare_groups([groups[0], []], annotations)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(p <= a <= min(1.0, len(p_values) * p) + 1e-12 for p, a in zip(p_values, adjusted, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+    assert adjusted[order[-1]] >= max(p_values)
 
 
 def test_draws() -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +162,21 @@ def test_figures_are_written(run: RunView, tmp_path: Path, suffix: str, magic: b
     for name, figure in (("map", map_figure([run])), ("a", timeline_figure(ANNOTATIONS, "a", [run], [0.8]))):
         save_figure(figure, tmp_path / f"{name}.{suffix}")
         assert (tmp_path / f"{name}.{suffix}").read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_for_everybody(browser: Any, run: RunView, tmp_path: Path, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    write_report(
+        tmp_path / "r.html", ANNOTATIONS, [run], title="t", facts={}, baselines={"chance": [0.01] * 7}
+    )
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.goto((tmp_path / "r.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing beside the screen"
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 25)"
+        assert dark == (scheme == "dark")
+        found = Axe().run(page).response["violations"]
+        assert {v["id"]: [n["html"][:200] for n in v["nodes"]] for v in found} == {}, width
+        page.close()

@@ -12,6 +12,7 @@ from tests.train.linear_mil import LinearMIL, LinearMILConfig
 from weaktal.core import InputError
 from weaktal.testing import toy_data
 from weaktal.train import fit
+from weaktal.train.log import logged_course
 from weaktal.train.loggers import make_loggers
 from weaktal.train.loop import launch, seed_torch
 
@@ -61,3 +62,19 @@ def test_wandb_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unknown_logger_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown logger.*tensorboard"):
         make_loggers(["tensorbord"], tmp_path)
+
+
+def test_the_course_of_a_training(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert len(logged_course(path).step) == 0
+    lines = [
+        {"total_step": 0, "stage": "a", "step": 0, "total": 2.0, "part": 1.0},
+        {"total_step": 1, "stage": "a", "evaluation": {"average": 7.5, "likelihood": -1.0}},
+        {"total_step": 1, "stage": "b", "step": 0, "total": float("inf")},
+        {"total_step": 2, "stage": "b", "evaluation": {"likelihood": -0.5}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"total_')
+    course = logged_course(path)
+    assert (course.step.tolist(), course.total.tolist()) == ([0, 1], [2.0, float("inf")])
+    assert (course.evaluated.tolist(), course.average.tolist()) == ([1], [7.5])
+    assert course.diverged == 1

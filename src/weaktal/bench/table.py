@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from weaktal.bench.plan import Plan
-from weaktal.bench.published import published_of
+from weaktal.bench.groups import LAST, Group
+
+BEST = "best-on-test"
 
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one method on one data set, in percent.
+    """Figures of one group of runs, in percent.
 
     Attributes:
-        data, method: names in the plan.
+        data, method: names of the data set and of the group on it (in a plan, of its entries).
         kind: "last", "weak" (chosen by the labels of the training videos), "best-on-test", "difference"
             (best-on-test minus last) or "published".
         protocol: name of the evaluation protocol; "" for published figures.
@@ -36,46 +34,29 @@ class Row:
     std: dict[str, float] | None
 
 
-def rows(plan: Plan, out: Path) -> list[Row]:
-    """All rows of the runs that are done, in the order of the plan."""
+def rows(groups: Sequence[Group]) -> list[Row]:
+    """The rows of groups, in their order: by rule, what the choice makes, published figures.
+
+    A rule's row is over the runs that have it; a run that is not done is in no row.
+    """
     found: list[Row] = []
-    for data, described in plan.data.items():
-        for method, entry in plan.methods.items():
-            folder = out / "runs" / data / method
-            paths = [folder / f"seed{s}" / "metrics.json" for s in plan.seeds]
-            metrics = [json.loads(p.read_text(encoding="utf-8")) for p in paths if p.exists()]
-            if metrics:
-                found += _of_runs(data, method, metrics)
-            published = published_of(described.published or "", str(entry.method))
-            if published and published[0].figures:
-                found.append(Row(data, method, "published", "", 0, published[0].figures, None))
+    for group in groups:
+        figures = [m.by_rule for m in group.measured]
+        found += [_row(group, rule, [f[rule] for f in figures if rule in f]) for rule in group.rules]
+        if BEST in group.rules:
+            both = [f for f in figures if BEST in f and LAST in f]
+            gain = [{k: f[BEST][k] - f[LAST][k] for k in f[LAST]} for f in both]
+            found += [_row(group, "difference", gain)] if gain else []
+        if group.published and group.published[0].figures:
+            found.append(Row(group.data, group.name, "published", "", 0, group.published[0].figures, None))
     return found
 
 
-def _of_runs(data: str, method: str, metrics: Sequence[dict[str, Any]]) -> list[Row]:
-    protocol = metrics[0]["protocol"]
-    chosen = [_figures(m) for m in metrics]
-    if "last" not in metrics[0]:
-        return [_row(data, method, metrics[0]["checkpoint"], protocol, chosen)]
-    last = [_figures(m["last"]) for m in metrics]
-    gain = [{k: c[k] - x[k] for k in c} for c, x in zip(chosen, last, strict=True)]
-    kinds = [("last", last), (metrics[0]["checkpoint"], chosen), ("difference", gain)]
-    if all("weak" in m for m in metrics):
-        kinds.insert(1, ("weak", [m["weak"] for m in metrics]))
-    return [_row(data, method, kind, protocol, figures) for kind, figures in kinds]
-
-
-def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    each = {f"{t:.2g}": 100 * m for t, m in zip(metrics["tiou"], metrics["mAP"], strict=True)}
-    return {**each, "average": 100 * metrics["average_mAP"]}
-
-
-def _row(data: str, method: str, kind: str, protocol: str, figures: Sequence[dict[str, float]]) -> Row:
+def _row(group: Group, kind: str, figures: Sequence[dict[str, float]]) -> Row:
     values = {k: np.array([f[k] for f in figures]) for k in figures[0]}
+    mean = {k: float(v.mean()) for k, v in values.items()}
     std = {k: float(v.std(ddof=1)) for k, v in values.items()} if len(figures) > 1 else None
-    return Row(
-        data, method, kind, protocol, len(figures), {k: float(v.mean()) for k, v in values.items()}, std
-    )
+    return Row(group.data, group.name, kind, group.measured[0].protocol, len(figures), mean, std)
 
 
 def markdown(found: Sequence[Row]) -> str:
@@ -88,18 +69,24 @@ def markdown(found: Sequence[Row]) -> str:
     |---|---|---|---|---|---|---|
     | toy | lac | last | activitynet | 3 | 44.7 ± 1.0 | 50.4 ± 0.5 |
     """
-    thresholds = list(dict.fromkeys(k for r in found for k in r.mean if k != "average"))
-    columns = [*sorted(thresholds, key=float), "average"]
+    columns = columns_of(found)
     lines = [["data", "method", "checkpoint", "protocol", "runs", *columns], ["---"] * (5 + len(columns))]
     for row in found:
         cells = [row.data, row.method, row.kind, row.protocol or "-", str(row.runs or "-")]
-        lines.append(cells + [_cell(row, k) for k in columns])
+        lines.append(cells + [cell(row, k) for k in columns])
     text = ["| " + " | ".join(line) + " |" for line in lines]
     text[1] = text[1].replace(" ", "")
     return "\n".join(text)
 
 
-def _cell(row: Row, key: str) -> str:
+def columns_of(found: Sequence[Row]) -> list[str]:
+    """The thresholds of rows, ascending, and "average"."""
+    thresholds = {k for row in found for k in row.mean if k != "average"}
+    return [*sorted(thresholds, key=float), "average"]
+
+
+def cell(row: Row, key: str) -> str:
+    """A figure of a row with its deviation, "-" where there is none."""
     if key not in row.mean:
         return "-"
     sign = "+" if row.kind == "difference" else ""

@@ -17,7 +17,15 @@ from weaktal.evaluate.diagnosis import (
     compare,
     strongest_rows,
 )
-from weaktal.evaluate.intervals import Interval, Intervals, differences, intervals
+from weaktal.evaluate.intervals import (
+    GroupIntervals,
+    Interval,
+    Intervals,
+    compare_groups,
+    differences,
+    holm,
+    intervals,
+)
 from weaktal.evaluate.operating import Curve, Intersection, Seconds, errors_in_seconds, operating_curves
 from weaktal.evaluate.proposals import RecallResult, average_recall
 from weaktal.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
@@ -30,6 +38,7 @@ __all__ = [
     "Curve",
     "DetectionResult",
     "Diagnosis",
+    "GroupIntervals",
     "Intersection",
     "Interval",
     "Intervals",
@@ -42,6 +51,7 @@ __all__ = [
     "classification_ap",
     "classification_map",
     "compare",
+    "compare_groups",
     "differences",
     "diving_rule",
     "errors_in_seconds",
@@ -49,6 +59,7 @@ __all__ = [
     "exact_accuracy",
     "file_sha256",
     "get_protocol",
+    "holm",
     "intervals",
     "operating_curves",
     "strongest_rows",

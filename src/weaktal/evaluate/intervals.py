@@ -6,15 +6,16 @@ together. Matching is done once; a resample only weighs each video by how often 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from weaktal.core import Annotations, Detections, InputError
 from weaktal.evaluate.detection import Matched, evaluate, matched
-from weaktal.evaluate.matching import FloatArray, IntArray
+from weaktal.evaluate.matching import FloatArray, IntArray, average_precision
 from weaktal.evaluate.protocols import Protocol
 
 RESAMPLES = 1000
@@ -139,23 +140,103 @@ def differences(
         first, second: detections of the runs of either side.
         others: see `intervals`.
     """
-    if not (first and second):
-        raise ValueError("both sides need at least one run")
-    runs = [
-        [matched(d, annotations, protocol, subset=subset, **options) for d in side]
-        for side in (first, second)
+    found = compare_groups(
+        (first, second),
+        annotations,
+        protocol,
+        subset=subset,
+        resamples=resamples,
+        level=level,
+        seed=seed,
+        **options,
+    )
+    return found.differences[0, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupIntervals:
+    """Groups of runs, measured on the same resamples of the videos.
+
+    Attributes:
+        means: of each group, the mean of its runs.
+        differences: (i, j) with i < j -> group j minus group i.
+    """
+
+    means: tuple[Intervals, ...]
+    differences: Mapping[tuple[int, int], Intervals]
+
+
+def compare_groups(
+    groups: Sequence[Sequence[Detections]],
+    annotations: Annotations,
+    protocol: Protocol | str = "activitynet",
+    *,
+    subset: str | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+    **options: Any,
+) -> GroupIntervals:
+    """`differences` between all groups of runs, and the interval of each; every run is matched once.
+
+    The runs of a group differ in their seed: their mean counts, and the runs are resampled as the videos are.
+
+    Args:
+        groups: detections of the runs of each.
+        others: see `intervals`.
+
+    Raises:
+        InputError: see `intervals`.
+    """
+    if not (groups and all(groups)):
+        raise ValueError("every group needs at least one run")
+    values, measured = [], []
+    tiou: tuple[float, ...] = ()
+    drawn: IntArray | None = None
+    for group in groups:
+        runs = [matched(d, annotations, protocol, subset=subset, **options) for d in group]
+        tiou = runs[0].protocol.tiou
+        drawn = draws(_videos(runs[0]), resamples, seed) if drawn is None else drawn
+        values.append(np.stack([_resampled(run, drawn) for run in runs]))  # (S, R, H)
+        measured.append(np.mean([_mean_ap(run) for run in runs], axis=0))
+
+    def mean(group: int, rng: np.random.Generator) -> FloatArray:
+        runs = len(values[group])
+        pick = rng.integers(runs, size=(runs, resamples))
+        found: FloatArray = values[group][pick, np.arange(resamples)].mean(axis=0)
+        return found
+
+    means = [
+        _intervals(tiou, measured[i], mean(i, np.random.default_rng([0x5EED, seed])), level)
+        for i in range(len(groups))
     ]
-    drawn = draws(_videos(runs[0][0]), resamples, seed)
-    rng = np.random.default_rng([0x5EED, seed])
-    means, measured = [], []
-    for side, detections in zip(runs, (first, second), strict=True):
-        values = np.stack([_resampled(run, drawn) for run in side])  # (S, R, H)
-        pick = rng.integers(len(side), size=(len(side), resamples))
-        means.append(values[pick, np.arange(resamples)].mean(axis=0))
-        each = [evaluate(d, annotations, protocol, subset=subset, **options) for d in detections]
-        measured.append(np.mean([r.mean_ap for r in each], axis=0))
-    tiou = runs[0][0].protocol.tiou
-    return _intervals(tiou, measured[1] - measured[0], means[1] - means[0], level)
+    moved = {}
+    for i, j in combinations(range(len(groups)), 2):
+        rng = np.random.default_rng([0x5EED, seed])
+        first, second = mean(i, rng), mean(j, rng)
+        moved[i, j] = _intervals(tiou, measured[j] - measured[i], second - first, level)
+    return GroupIntervals(tuple(means), moved)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, adjusted so that one below a level is rare even if nothing differs.
+
+    Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    out, most = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(np.argsort(p_values, kind="stable")):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[i]))
+        out[i] = most
+    return out
+
+
+def _mean_ap(run: Matched) -> FloatArray:
+    """(H,) as `evaluate` gives it."""
+    mean: FloatArray = average_precision(run.matches, interpolated=run.protocol.interpolated).mean(axis=1)
+    return np.zeros_like(mean) if run.zeroed else mean
 
 
 def _videos(run: Matched) -> int:

@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from weaktal.core import InputError, write_text
@@ -116,6 +118,46 @@ def logged_evaluations(path: Path) -> list[dict[str, float]]:
         InputError: a line is none of ours.
     """
     return [line["evaluation"] for line in _read(path) if "evaluation" in line]
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """How a training went.
+
+    Attributes:
+        step: (N,) optimizer steps over all stages, from 0.
+        total: (N,) what was minimised in each; the last ones may be NaN or infinite.
+        evaluated: (M,) after how many steps something was measured.
+        average: (M,) average mAP in percent found there.
+    """
+
+    step: NDArray[np.int64]
+    total: NDArray[np.float64]
+    evaluated: NDArray[np.int64]
+    average: NDArray[np.float64]
+
+    @property
+    def diverged(self) -> int | None:
+        """The step whose loss is no finite number, if one is not."""
+        bad = np.flatnonzero(~np.isfinite(self.total))
+        return int(self.step[bad[0]]) if len(bad) else None
+
+
+def logged_course(path: Path) -> Course:
+    """Losses and evaluations of a log; empty where there is none.
+
+    Raises:
+        InputError: a line is none of ours.
+    """
+    lines = _read(path)
+    losses = [x for x in lines if isinstance(x.get("total"), float | int)]
+    found = [x for x in lines if "average" in x.get("evaluation", ())]
+    return Course(
+        np.array([x["total_step"] for x in losses], np.int64),
+        np.array([x["total"] for x in losses], np.float64),
+        np.array([x["total_step"] for x in found], np.int64),
+        np.array([x["evaluation"]["average"] for x in found], np.float64),
+    )
 
 
 def _losses(line: Mapping[str, Any]) -> dict[str, float]:

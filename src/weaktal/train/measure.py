@@ -69,7 +69,8 @@ class Measure:
         return evaluate(detections, self.annotations, self.protocol)
 
     def of_run(self, run: Run) -> dict[str, Any]:
-        """Localize and evaluate a run; writes its ``scores/``, ``detections.json`` and ``metrics.json``.
+        """Localize and evaluate a run; writes its ``scores/``, ``detections.json`` and ``metrics.json``, and
+        ``detections-last.json`` where another checkpoint than the last was chosen.
 
         Returns:
             What ``metrics.json`` holds: the evaluation, "checkpoint" (the rule that chose it) and, where that
@@ -88,7 +89,9 @@ class Measure:
         metrics = {"checkpoint": rule, **self.result(detections).to_dict()}
         metrics["notes"] += [*run.config.data.get("notes", ()), *self._trained_on(run)]
         if rule != "last":
-            metrics["last"] = self.result(self.detections(run.method("last"))).to_dict()
+            of_last = self.detections(run.method("last"))
+            save_detections(of_last, run.folder / "detections-last.json")
+            metrics["last"] = self.result(of_last).to_dict()
         if rule == "best-on-test" and (weak := weak_choice(run.folder / "log.jsonl")):
             metrics["weak"] = weak
         write_json(run.folder / "metrics.json", metrics)
