@@ -80,7 +80,7 @@ def plan(
     from weaktal.methods import find_method
     from weaktal.methods.protocol import TrainingData
     from weaktal.train.base_locator import recipe_of
-    from weaktal.train.config import resolve_config
+    from weaktal.train.config import resolve_config, split_settings
 
     class Sized(TrainingData):
         """All that stages ask of training data."""
@@ -93,11 +93,10 @@ def plan(
 
     out: list[dict[str, Any]] = []
     kind = find_method(method)
-    own = {k: v for k, v in settings.items() if not k.startswith("base.")}
-    of_base = {k.removeprefix("base."): v for k, v in settings.items() if k.startswith("base.")}
+    own, base, of_base = split_settings(settings)
     chain = [(method, recipe, own, ".")]
-    if kind.base is not None:
-        chain.insert(0, (kind.base, recipe_of(kind.base, recipe) or "", of_base, "base"))
+    if base := base or kind.base:
+        chain.insert(0, (base, recipe_of(base, recipe) or "", of_base, "base"))
     for name, each, changed, folder in chain:
         config = resolve_config(name, each or None, changed)
         made = find_method(name)(config, dim=dim, classes=classes)

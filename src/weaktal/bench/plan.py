@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weaktal.bench.cards import cards
 from weaktal.core import InputError, did_you_mean
-from weaktal.train.config import read_yaml, resolve_config
+from weaktal.methods import find_method
+from weaktal.train.base_locator import recipe_of
+from weaktal.train.config import read_yaml, resolve_config, split_settings
 
 
 class Entry(BaseModel):
@@ -124,8 +126,10 @@ class Plan(BaseModel):
         entries = {}
         for name, entry in plan.methods.items():
             method = entry.method or name
-            own = {k: v for k, v in entry.settings.items() if not k.startswith("base.")}
+            own, base_locator, of_base = split_settings(entry.settings)
             resolve_config(method, entry.recipe, own)
+            if locator := base_locator or find_method(method).base:
+                resolve_config(locator, recipe_of(locator, entry.recipe), of_base)
             proposals = entry.proposals
             if isinstance(proposals, Path):
                 proposals = dict.fromkeys(plan.data, proposals)

@@ -27,6 +27,7 @@ from weaktal.dataset import Dataset
 from weaktal.methods import find_method
 from weaktal.methods.protocol import Method
 from weaktal.train import DivergedError, Run, TrainingSettings, at_device, fit, resolve_config, training_data
+from weaktal.train.base_locator import base_scores
 from weaktal.train.config import read_yaml
 from weaktal.train.loop import launch
 from weaktal.train.measure import Measure, load_proposals
@@ -183,7 +184,8 @@ def search(
     else:
         measure = Measure(dataset, "train", proposals=segments, only=measure_on)
     fabric = launch(device)
-    weak = replace(weak, bank=at_device(weak.bank, fabric.device))
+    scores = None if isinstance(proposals, Detections) else base_scores(proposals)
+    weak = replace(weak, bank=at_device(weak.bank, fabric.device), scores=scores)
 
     def objective(trial: Any) -> float:
         values = {name: one.suggest(trial, name) for name, one in space.items()}

@@ -67,6 +67,18 @@ def resolve_config(
     return validated(kind, {**values, **(settings or {})}, source)
 
 
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, dict[str, Any]]:
+    """Settings of a method, the base locator that they name, and settings of that one.
+
+    >>> split_settings({"lr": 1e-3, "base": "lac", "base.steps": 500})
+    ({'lr': 0.001}, 'lac', {'steps': 500})
+    """
+    own = dict(settings)
+    of_base = {key.removeprefix("base."): own.pop(key) for key in list(own) if key.startswith("base.")}
+    base = own.pop("base", None)
+    return own, None if base is None else str(base), of_base
+
+
 def _known(values: Mapping[str, Any], kind: type[MethodConfig], file: Path | None) -> None:
     for key in values:
         if key not in kind.model_fields:

@@ -15,7 +15,7 @@ from weaktal.formats import save_detections
 from weaktal.methods import find_method
 from weaktal.methods.protocol import Method, SnippetMethod
 from weaktal.train.base_locator import base_proposals, base_scores, recipe_of
-from weaktal.train.config import resolve_config, validated
+from weaktal.train.config import resolve_config, split_settings, validated
 from weaktal.train.data import at_device, describe_data, training_data, training_notes
 from weaktal.train.loggers import make_loggers
 from weaktal.train.loop import Rule, Summary, fit, launch
@@ -113,9 +113,7 @@ def train_run(
     Warns:
         CoverageWarning: videos that are left out.
     """
-    own = dict(settings or {})
-    base_settings = {k.removeprefix("base."): own.pop(k) for k in list(own) if k.startswith("base.")}
-    other_base = own.pop("base", None)
+    own, other_base, base_settings = split_settings(settings or {})
     chosen: dict[str, Any] = {}
     if isinstance(method, RunConfig):
         if recipe is not None:
@@ -159,7 +157,7 @@ def train_run(
     fabric.launch()
     scratch = out / "features"
     if kind.base is not None and proposals is None:
-        base = str(other_base or kind.base)
+        base = other_base or kind.base
         base_recipe = recipe_of(base, recipe)
         proposals = base_proposals(
             dataset,
