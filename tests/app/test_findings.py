@@ -130,6 +130,9 @@ def test_what_labels_allow() -> None:
     made.apply(Edit("t", 2, "x", (Change("video/v2", {"subset": "test"}),)), 0.0)
     assert trainable(made, "point") == ["v1"]  # held out
     assert allowed(made)["point"] == {"videos": 1, "reason": allowed(made)["point"]["reason"]}
+    made.apply(Edit("t", 3, "x", (Change("video/v3", {"nothing": True}),)), 0.0)
+    assert trainable(made, "point") == ["v1", "v3"]  # nothing occurs: background alone
+    assert allowed(made)["point"]["reason"]  # and from that alone no class is learnt
 
 
 def test_the_methods_are_what_their_source_says() -> None:

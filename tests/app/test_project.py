@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from weaktal.app.annotations_file import video_entry
 from weaktal.app.project import Project
 from weaktal.core import InputError
 from weaktal.dataset import Dataset
@@ -170,6 +171,8 @@ def test_the_project_of_a_data_set(tmp_path: Path) -> None:
         "database": {
             "a": {"subset": "train", "duration": 9, "annotations": [{"segment": [1, 2], "label": "Jump"}]},
             "b": {"subset": "test", "duration": 9, "annotations": [], "labels": ["Run"]},
+            "c": {"subset": "train", "duration": 9, "annotations": [], "labels": []},
+            "d": {"subset": "train", "duration": 9, "annotations": [], "labels": ["Run"], "complete": False},
         },
     }
     (tmp_path / "gt.json").write_text(json.dumps(gt))
@@ -194,6 +197,21 @@ def test_the_project_of_a_data_set(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} - made == {"clicks.txt", "data.yaml", "gt.json"}
     again = Project.open(tmp_path / "data.yaml")  # not imported twice
     assert again.document.state == project.document.state
+    assert again.document.state["video/c"]["nothing"]
+    again.change("tags", [("video/d", {"done": True})])  # then its tags are all
+    again.close()
+    assert Dataset.load(again.folder / "project.yaml").subset("train").videos["d"].complete
+
+
+def test_what_is_not_labelled_is_not_a_video_without_action(folder: Path) -> None:
+    project = Project.open(folder)
+    project.change("note", [("video/v", {"note": "dark"})])
+    assert "labels" not in video_entry(project.document, "v")
+    project.change("0", [("video/v", {"nothing": True})])
+    project.close()
+    assert Dataset.load(folder / "project.yaml").subset("train").videos["v"].empty
+    again = Project.open(folder)
+    assert again.document.state["video/v"]["nothing"]
     again.close()
 
 

@@ -2,9 +2,11 @@
 
 What `weaktal.formats.activitynet` reads is the training view: ``annotations`` are the segments; ``points``
 are the clicks, and one in the middle of every segment without a click of its class (marked with ``of``, so
-that it is not read back as a click); ``labels`` are the classes that are tagged, clicked or segmented;
-``subset`` is "unlabelled" where nothing is known yet. The rest stands under keys that other readers ignore:
-ids, notes, origins, ``tags``, ``negatives``, ``video``, and ``app`` beside ``database``.
+that it is not read back as a click); ``labels`` are the classes that are tagged, clicked or segmented, none
+where a person says that nothing occurs, and missing where nothing is known yet, where ``subset`` is
+"unlabelled"; ``complete`` is false where an imported file said so, until the video is done. The rest stands
+under keys that other readers ignore: ids, notes, origins, ``tags``, ``negatives``, ``video``, and ``app``
+beside ``database``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from weaktal.app.document import KINDS, Document, Record, State, complete, split_key
-from weaktal.core import InputError
+from weaktal.core import Annotations, InputError
 from weaktal.formats import activitynet
 
 FORMAT = 1
@@ -110,9 +112,12 @@ def _entry(
     points = [item(r, i, time=r["time"]) for i, r in found["click"]]
     derived = training_points((r for _, r in found["click"]), found["segment"])
     points += [{"time": t, "label": names[c], "of": of} for t, c, of in derived]
-    if points or video["nothing"]:
+    if points:
         entry["points"] = points
-    entry["labels"] = [names[c] for c in sorted(known, key=in_order)]
+    if labelled:
+        entry["labels"] = [names[c] for c in sorted(known, key=in_order)]
+    if known and video["partial"] and not video["done"]:
+        entry["complete"] = False
     if found["ignored"]:
         entry["ignored"] = [[r["start"], r["end"]] for _, r in found["ignored"]]
     if found["tag"]:
@@ -178,7 +183,7 @@ def read(content: bytes, path: Path) -> tuple[State, int | None]:
         raise InputError("malformed JSON", file=path, found=error) from None
     if not isinstance(document, dict):
         raise InputError("no annotations", file=path, found=type(document).__name__, expected="an object")
-    activitynet.parse(document, path)  # everything that the format asks for is there
+    known = activitynet.parse(document, path)  # everything that the format asks for is there
     app = document.get("app")
     if app is not None and not (isinstance(app, dict) and isinstance(app.get("classes"), list)):
         raise InputError("not as we write it", file=path, field="app", found=repr(app)[:100])
@@ -188,7 +193,7 @@ def read(content: bytes, path: Path) -> tuple[State, int | None]:
             found=app.get("format"), expected=FORMAT,
         )  # fmt: skip
     try:
-        return _read(document, app or {}), None if app is None else int(app["version"])
+        return _read(document, app or {}, known), None if app is None else int(app["version"])
     except InputError as error:
         raise InputError(
             error.message, file=path, field=error.field, found=error.found,
@@ -198,7 +203,7 @@ def read(content: bytes, path: Path) -> tuple[State, int | None]:
         raise InputError("not as we write it", file=path, found=error) from None
 
 
-def _read(document: Mapping[str, Any], app: Mapping[str, Any]) -> State:
+def _read(document: Mapping[str, Any], app: Mapping[str, Any], annotations: Annotations) -> State:
     state: State = {}
     classes: dict[str, Record] = {}
     by_name: dict[str, str] = {}
@@ -224,6 +229,10 @@ def _read(document: Mapping[str, Any], app: Mapping[str, Any]) -> State:
         about = entry.get("video") or {}
         subset = entry.get("subset")
         values = {k: about[k] for k in ("path", "bytes", "done", "nothing", "note") if k in about}
+        video = annotations.videos[name]
+        values["partial"] = bool(video.labels) and not video.complete
+        if not app:
+            values["nothing"] = video.empty
         values |= {k: float(entry[k]) for k in ("duration", "fps") if entry.get(k) is not None}
         values["subset"] = "train" if subset in (None, UNLABELLED) else str(subset)
         state[f"video/{name}"] = complete(f"video/{name}", values)

@@ -3,7 +3,7 @@
 A document is a flat map from keys to records::
 
     class/ID          name, colour, key, description, order
-    video/NAME        path, subset, duration, fps, bytes, done, nothing, note
+    video/NAME        path, subset, duration, fps, bytes, done, nothing, partial, note
     tag/CLASS/NAME    value: "occurs" or "absent"
     click/ID          video, class, time, note
     segment/ID        video, class, start, end, note, origin
@@ -95,6 +95,7 @@ KINDS: dict[str, dict[str, Field]] = {
         "bytes": Field(_optional(_number), "the size of the file", None),
         "done": Field(lambda x: isinstance(x, bool), "true or false", False),
         "nothing": Field(lambda x: isinstance(x, bool), "true or false", False),
+        "partial": Field(lambda x: isinstance(x, bool), "true or false", False),
         "note": _NOTE,
     },
     "tag": {"value": Field(lambda x: x in ("occurs", "absent"), "'occurs' or 'absent'")},

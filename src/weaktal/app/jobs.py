@@ -111,13 +111,16 @@ def read_settings(lines: Sequence[str]) -> dict[str, Any]:
 
 
 def trainable(document: Document, supervision: str) -> list[str]:
-    """Videos that a method can learn from: those not held out, with a class that occurs in them.
+    """Videos that a method can learn from: those not held out, in which a class occurs, or nothing does.
 
     For point-level supervision, videos with clicks (or segments, which give clicks).
     """
     names = []
     for name, video in document.of("video"):
-        if video["subset"] == "test" or video["nothing"]:
+        if video["subset"] == "test":
+            continue
+        if video["nothing"]:
+            names.append(name)
             continue
         for key in document.keys_of_video(name):
             kind = split_key(key)[0]
@@ -134,7 +137,7 @@ def allowed(document: Document) -> dict[str, Any]:
     for supervision, what in (("video", "a tag, a click or a segment"), ("point", "clicks")):
         names = trainable(document, supervision)
         reason = None
-        if len(names) < 2:
+        if sum(not document.state[f"video/{n}"]["nothing"] for n in names) < 2:
             reason = f"label at least two videos for training with {what}"
         out[supervision] = {"videos": len(names), "reason": reason}
     return out

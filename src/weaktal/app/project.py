@@ -369,6 +369,10 @@ class Project:
                 record: Record = {"subset": video.subset or "train"} if key not in state else {}
                 if key not in state or state[key]["duration"] is None:
                     record |= {"duration": video.duration, "fps": video.fps}
+                if video.empty and key not in state:
+                    record["nothing"] = True
+                if video.labels and not video.complete:
+                    record["partial"] = True
                 if record or key not in state:
                     changes.append((key, record))
                 there = {_what(state[k]) for k in self.document.keys_of_video(video.name) if _what(state[k])}

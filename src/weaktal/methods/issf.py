@@ -25,6 +25,7 @@ from weaktal.localize.nms import nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_videos
 from weaktal.nn.pooling import mean_per_video
 from weaktal.nn.ragged import Ragged
@@ -389,7 +390,7 @@ class ISSF(SnippetMethod):
         c = self.config
         out = self._embed(batch)
         remembers = torch.tensor([e >= c.memory_start for e in batch.epochs])
-        share = remembers.to(batch.labels)
+        share = (remembers & ~batch.empty.cpu()).to(batch.labels)  # without a class there is nothing to read
         base, refined = (self._predict(x, out) for x in (out.embedded, out.refined_features))
         views, weights, target = [base, refined], [torch.ones_like(share)] * 2, refined.logits
         if remembers.any():
@@ -405,11 +406,20 @@ class ISSF(SnippetMethod):
         spl = soft_pseudo_label_loss(base.logits, target, c.temperature)
         spl_weight = c.spl_weight + (c.spl_weight_memory - c.spl_weight) * share
         weight = torch.stack(weights)
-        agnostic, classwise = (torch.stack([getattr(v, n) for v in views]) for n in ("agnostic", "classwise"))
+        agnostic, classwise = (
+            among_known(torch.stack([getattr(v, n) for v in views]), batch.known)
+            for n in ("agnostic", "classwise")
+        )
+        # where nothing occurs, all snippets are background
+        attention = torch.where(
+            batch.empty,
+            mean_per_video(base.attention, out.layout.video, len(batch)),
+            attention_loss(base.attention, out.layout),
+        )
         losses = {
             "fore": (weight * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
             "back": (weight * normalized_cross_entropy(classwise, back)).sum(dim=0),
-            "attention": attention_loss(base.attention, out.layout),
+            "attention": attention,
             "spl": mean_per_video(spl, out.layout.video, len(batch)),
         }
         total = (

@@ -27,6 +27,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.methods.published import shape_of
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import dropout
+from weaktal.nn.labels import known_mean
 from weaktal.nn.parallel import by_videos
 from weaktal.nn.pooling import mean_per_video, packed_video_scores, video_of_rows
 from weaktal.nn.temporal_conv import convolve_rows
@@ -241,13 +242,14 @@ class LAC(SnippetMethod):
             config.action_seed,
             config.background_seed,
         )
-        frame, on_background = frame_losses(fused, batch.points, background, batch.video, videos)
+        background = background | batch.empty[batch.video]
+        frame, on_background = frame_losses(fused, batch.points, background, batch.video, videos, batch.known)
         contrast = segment_contrast(fused, batch.segment, batch.segment_action, config.margin, batch.lengths)
         # videos twice: their action segments, then the rest
         kind = batch.segment[:, 0] + videos * ~batch.segment_action
         score_act, score_bkg = mean_per_video(1 - contrast, kind, 2 * videos).view(2, videos)
         return {
-            "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
+            "video": known_mean(F.binary_cross_entropy(scores, batch.labels, reduction="none"), batch.known),
             "frame": frame,
             "background": on_background,
             "score_action": score_act,

@@ -33,6 +33,7 @@ from weaktal.methods.proposals import (
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
 from weaktal.methods.published import shape_of
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_topk_mean, row_table
 
@@ -127,7 +128,7 @@ def video_loss(logits: Tensor, batch: PMILBatch, background: bool, topk: int) ->
     video_logits = packed_topk_mean(logits, batch.counts, batch.table, topk)
     target = F.pad(batch.labels, (0, 1), value=float(background))
     target = target / (target.sum(1, keepdim=True) + 1e-4)
-    loss = -(target * video_logits.log_softmax(1)).sum(1)
+    loss = -(target * among_known(video_logits.log_softmax(1), batch.known)).sum(1)
     return torch.where(batch.counts > 0, loss, 0)
 
 
@@ -194,6 +195,8 @@ def are_pseudo_instances(batch: PMILBatch, attention: Tensor, threshold: float) 
 def completeness_loss(completeness: Tensor, attention: Tensor, batch: PMILBatch, threshold: float) -> Tensor:
     """Squared error of completeness from the tIoU with the nearest pseudo instance, (B,).
 
+    A video in which nothing occurs has no instance.
+
     Args:
         completeness: (N,) in [0, 1], of one stream.
         attention: (N,) in [0, 1], of the other one, without gradient.
@@ -201,7 +204,7 @@ def completeness_loss(completeness: Tensor, attention: Tensor, batch: PMILBatch,
         threshold: see `pseudo_instances`.
     """
     one, other = batch.pair
-    chosen = are_pseudo_instances(batch, attention, threshold)
+    chosen = are_pseudo_instances(batch, attention, threshold) * ~batch.empty[batch.video]
     target = torch.zeros_like(chosen).scatter_reduce(0, one, batch.overlap * chosen[other], "amax")
     return mean_per_video((completeness - target) ** 2, batch.video, len(batch))
 

@@ -30,6 +30,7 @@ from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, 
 from weaktal.methods.published import published_weights, shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.factored import FactoredAdam, FactoredLinear
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_rows
 
 Sampling = Literal["thumos14", "activitynet"]
@@ -298,10 +299,10 @@ class AdaptiveMask(nn.Module):
 # ----------------------------------------------------------------------------------------------- losses
 
 
-def label_cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+def label_cross_entropy(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
     """Cross-entropy of class scores (..., B, C) with normalised multi-hot labels (B, C): means (...)."""
     target = labels / labels.sum(dim=1, keepdim=True).clamp(min=1) + 1e-10
-    return -(target * F.log_softmax(scores, dim=-1)).sum(dim=-1).mean(dim=-1)
+    return -(target * among_known(F.log_softmax(scores, dim=-1), known)).sum(dim=-1).mean(dim=-1)
 
 
 def generalized_cross_entropy(scores: Tensor, target: Tensor, mask: Tensor, q: float) -> Tensor:
@@ -440,13 +441,16 @@ class SAL(SnippetMethod):
             labels = labels * _indicator(activation, max(1, t // c.confident_divisor))
         return labels
 
-    def losses(self, out: Outputs, labels: Tensor, prior: Tensor | None = None) -> dict[str, Tensor]:
+    def losses(
+        self, out: Outputs, labels: Tensor, prior: Tensor | None = None, known: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Loss terms, unweighted, and their weighted sum "total"; moves the statistics of the mask.
 
         Args:
             out: of `forward` with extras.
             labels: (B, C), 0 or 1.
             prior: of the warm-up, see `pseudo_labels`.
+            known: (B, C) bool, see `Batch`.
         """
         c, t = self.config, out.cas.shape[1]
         if len(out.streams) < 2:
@@ -455,7 +459,7 @@ class SAL(SnippetMethod):
         with torch.no_grad():
             probability = out.cas.softmax(dim=-1)
             mask = self.mask(probability)
-            positive = self.pseudo_labels(out, prior)
+            positive = self.pseudo_labels(out, prior) * labels.any(dim=1, keepdim=True)
             rank_by = out.cas if c.select_by == "cas" else self.fused_activation(out)
             best = rank_by.topk(max(1, t // c.class_divisor), dim=1).indices
             best_background = (
@@ -471,12 +475,12 @@ class SAL(SnippetMethod):
 
         actionness, mixing = generalized_cross_entropy(out.streams, target, weight, c.gce_q).sum(dim=1)
         terms = {
-            "mil": label_cross_entropy(top, labels),
+            "mil": label_cross_entropy(top, labels, known),
             "background": to_uniform,
             "actionness": actionness,
             "mixing": mixing,
             "consistency": F.mse_loss(*out.streams[0]),
-            "semantic": label_cross_entropy(out.semantic, labels).sum(),
+            "semantic": label_cross_entropy(out.semantic, labels, known).sum(),
         }
         total = (
             terms["mil"]
@@ -490,7 +494,7 @@ class SAL(SnippetMethod):
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         prior = batch.prior if isinstance(batch, PriorBatch) else None
-        return self.losses(self(batch.features, extras=True), batch.labels, prior)
+        return self.losses(self(batch.features, extras=True), batch.labels, prior, batch.known)
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
         c = self.config

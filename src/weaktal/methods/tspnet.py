@@ -32,6 +32,7 @@ from weaktal.methods.proposals import (
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
 from weaktal.methods.published import shape_of
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import mean_per_video
 
@@ -107,11 +108,15 @@ class TSPNetBatch(Batch):
     center_label: Tensor
 
 
-def point_loss(output: ProposalOutput, point_label: Tensor) -> Tensor:
-    """Cross-entropy of attended class logits, (N,); a segment without a click is background."""
+def point_loss(output: ProposalOutput, point_label: Tensor, known: Tensor | None = None) -> Tensor:
+    """Cross-entropy of attended class logits, (N,); a segment without a click is background.
+
+    With `known` (N, C) bool only these classes take part, see `among_known`.
+    """
     background = (point_label.sum(1, keepdim=True) == 0).to(point_label.dtype)
     attended = output.classes * output.attention.sigmoid()[:, None]
-    return -(torch.cat([point_label, background], 1) * attended.log_softmax(1)).sum(1)
+    log_p = among_known(attended.log_softmax(1), known)
+    return -(torch.cat([point_label, background], 1) * log_p).sum(1)
 
 
 def center_loss(output: ProposalOutput, center_label: Tensor) -> Tensor:
@@ -341,8 +346,9 @@ class TSPNet(Method):
     def losses(self, batch: TSPNetBatch) -> dict[str, Tensor]:
         """Unweighted losses of each video, (B,); 0 for a video without segments."""
         output = by_rows(self.forward, batch.parts)
+        known = None if batch.known is None else batch.known[batch.video]
         return {
-            "point": mean_per_video(point_loss(output, batch.point_label), batch.video, len(batch)),
+            "point": mean_per_video(point_loss(output, batch.point_label, known), batch.video, len(batch)),
             "center": mean_per_video(center_loss(output, batch.center_label), batch.video, len(batch)),
         }
 

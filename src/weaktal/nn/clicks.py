@@ -76,7 +76,12 @@ def seeds(
 
 
 def frame_losses(
-    fused: Tensor, points: Tensor, background: Tensor, video: Tensor, videos: int
+    fused: Tensor,
+    points: Tensor,
+    background: Tensor,
+    video: Tensor,
+    videos: int,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Focal losses (exponent 2, Lin et al. 2017) on the clicked snippets and on the background seeds.
 
@@ -86,12 +91,16 @@ def frame_losses(
         background: (N,) bool, false at clicks.
         video: (N,) the video of each row.
         videos: B.
+        known: (B, C) bool, the classes that take part in a video; None: all.
 
     Returns:
         Two losses (B,): binary cross-entropy summed over classes, per click and per seed; 0 without any.
     """
     target = torch.cat([points, background[:, None].to(points.dtype)], dim=1)
     weight = torch.where(target > 0, 1 - fused, fused) ** 2
-    loss = (weight * F.binary_cross_entropy(fused, target, reduction="none")).sum(1)
+    each = weight * F.binary_cross_entropy(fused, target, reduction="none")
+    if known is not None:
+        each = each * F.pad(known, (0, 1), value=True)[video]
+    loss = each.sum(1)
     clicked = points.amax(1) > 0
     return mean_of_chosen(loss, clicked, video, videos), mean_of_chosen(loss, background, video, videos)
