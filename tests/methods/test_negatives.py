@@ -79,8 +79,8 @@ def test_a_batch_in_which_nothing_occurs(name: str) -> None:
             losses = method.training_step(batch)
             assert all(bool(x.isfinite()) for x in losses.values()), losses
             if bool(batch.empty.all()):
-                assert all(abs(float(losses[x])) < 1e-6 for x in FOREGROUND[name]), losses
-                assert all(abs(float(losses[x])) > 0 for x in BACKGROUND[name]), losses
+                assert all(abs(losses[x].item()) < 1e-6 for x in FOREGROUND[name]), losses
+                assert all(abs(losses[x].item()) > 0 for x in BACKGROUND[name]), losses
             kinds.add(bool(batch.empty.all()))
             torch.autograd.backward(losses["total"])
             grads = [p.grad for p in method.parameters() if p.grad is not None]

@@ -70,13 +70,14 @@ def plain_stream(
         rows = trust > trust.mean()
         total += float(kl[rows].mean()) if rows.any() else 0.0
     found["consistency"] = total / max(float(y.sum()), 1)
-    left = {i for i in range(m) if trust[i] > config.pseudo_threshold * trust.max()}
+    left = {i for i in range(m) if trust[i] > config.pseudo_threshold * trust.max() and bool(y.any())}
     picked = []
     while left:
         best_one = max(sorted(left), key=lambda i: float(trust[i]))
         picked.append(best_one)
         left = {i for i in left if i != best_one and tiou[i, best_one] == 0}
-    found["completeness"] = float(((k - tiou[:, picked].amax(1)) ** 2).mean())
+    target = tiou[:, picked].amax(1) if picked else 0.0  # where nothing occurs, nothing is complete
+    found["completeness"] = float(((k - target) ** 2).mean())
     return found
 
 
