@@ -68,6 +68,10 @@ def test_upsampling_continues_the_last_slope() -> None:
         upsample([[0.0, 1.0], [1.0, 0.0]], 4)[:, 4:], [[1, 1.25, 1.5, 1.75], [0, -0.25, -0.5, -0.75]]
     )
     assert upsample([3.0], 3).tolist() == [3, 3, 3]
+    assert upsample([[0.0, 1.0], [1.0, 0.0]], 2, extrapolate=False).tolist() == [
+        [0, 0.5, 1, 1],
+        [1, 0.5, 0, 0],
+    ]
 
 
 def test_runs_of_one_curve_serve_others_too() -> None:

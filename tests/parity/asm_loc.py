@@ -293,7 +293,7 @@ def inference(data: Data, path: Path) -> None:
     compare_detections(found, data, "detections")
     compare_measures(found, data["fg_cls"][:, :-1], data, "", np.arange(len(cas)))
     compare_detections(
-        method._segments(scores, config.pseudo_on_cas, config.pseudo_on_attention, 0.0), data, "pseudo"
+        method._segments(scores, config.pseudo_on_cas, config.pseudo_on_attention), data, "pseudo"
     )
 
 
@@ -309,7 +309,8 @@ def pipeline(data: Data, path: Path) -> None:
     arrays = ragged(data["features"], data["vid_lens"])
     bank = FeatureBank.of([f"v{i}" for i in range(len(arrays))], arrays, RATE)
 
-    segments = method.pseudo_segments(0, bank, None)
+    nothing = plan_of(Detections.empty(bank.names, classes), data, config)
+    segments = method.pseudo_segments(0, bank, nothing)
     compare_detections(segments, data, "step0/pseudo")
     plan = plan_of(segments, data, config)
     assert_allclose(np.concatenate(plan.weights), data["step0/dyn_weights_next"], rtol=1e-6)

@@ -14,7 +14,7 @@ Grid = tuple[float, float, float]
 """Evenly spaced thresholds: start, stop and step of `numpy.arange`, as published settings write them."""
 
 
-def upsample(curves: ArrayLike, factor: int) -> FloatArray:
+def upsample(curves: ArrayLike, factor: int, *, extrapolate: bool = True) -> FloatArray:
     """Linear interpolation at positions 0, 1/factor, 2/factor, ..., below T.
 
     Beyond the last snippet the last slope is continued, as the published code of the field does, so values
@@ -23,6 +23,7 @@ def upsample(curves: ArrayLike, factor: int) -> FloatArray:
     Args:
         curves: (..., T).
         factor: values per snippet, at least 1.
+        extrapolate: false holds the last value beyond the last snippet.
 
     Returns:
         (..., T * factor), float64.
@@ -35,7 +36,7 @@ def upsample(curves: ArrayLike, factor: int) -> FloatArray:
     if length == 1:
         return np.repeat(x, factor, axis=-1)
     steps = np.diff(x, axis=-1)
-    steps = np.concatenate([steps, steps[..., -1:]], axis=-1)
+    steps = np.concatenate([steps, steps[..., -1:] * extrapolate], axis=-1)
     fraction = np.arange(factor) / factor
     return (x[..., None] + steps[..., None] * fraction).reshape(*x.shape[:-1], length * factor)
 

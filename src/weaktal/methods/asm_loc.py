@@ -11,7 +11,7 @@ B videos, T sampled snippets, L snippets of a video, D features, K classes, N se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
@@ -319,17 +319,17 @@ def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
     return (torch.exp(-u) * _cross_entropy(out.cas, targets)).mean() + beta * u.mean()
 
 
-def losses(out: Outputs, labels: Tensor, targets: Tensor | None, config: ASMLocConfig) -> dict[str, Tensor]:
+def losses(out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig) -> dict[str, Tensor]:
     """All losses of a batch; "total" is their weighted sum.
 
     Args:
         out: of the network.
         labels: (B, K) of videos.
-        targets: (B, T, K + 1) labels of snippets, in a refinement step, which adds "instance".
+        targets: (B, T, K + 1) labels of snippets, for the "instance" loss of a refinement step.
         config: of the method.
     """
     parts = video_losses(out, labels)
-    if targets is not None:
+    if out.uncertainty is not None:
         parts["instance"] = instance_loss(out, targets, config.weight_uncertainty)
     weights = {
         "foreground": config.weight_foreground,
@@ -354,6 +354,7 @@ class Clock:
     The published code measures time in seconds from the first snippet with 25 / 16 snippets a second.
     """
 
+    axes: Sequence[TimeAxis]
     length: IntArray
     rate: FloatArray
     offset: FloatArray
@@ -365,7 +366,7 @@ class Clock:
         # rounded, so that 25 / 16 comes out of a duration as it went in, to the last bit: segment ends often
         # lie halfway between snippets, and the last bit decides to which they are rounded
         rate = np.array([round(a.length / (a.end - a.start), 9) for a in axes])
-        return cls(length, rate, offset)
+        return cls(axes, length, rate, offset)
 
 
 def _expanded(start: FloatArray, end: FloatArray, expansion: float) -> tuple[FloatArray, FloatArray]:
@@ -438,7 +439,7 @@ def outermost(segments: Detections) -> IntArray:
 
 
 class Refinement:
-    """What a refinement step knows about V videos from the segments of the step before.
+    """What a step knows about V videos from the segments of the step before; the base step has none.
 
     Args:
         segments: pseudo segments of the V videos, grouped by video and class, by falling score.
@@ -449,7 +450,7 @@ class Refinement:
     Attributes:
         segments: those that are used.
         weights: (L,) sampling weights per video.
-        warp: the sampling, or None without it.
+        warp: the sampling; None without it, or without any segment.
         rows: (V,) rows of the (warped) videos.
     """
 
@@ -459,14 +460,12 @@ class Refinement:
         if labels is not None:
             segments = segments[np.asarray(labels)[segments.video, segments.label] > 0]
         self.config, self.clock, self.segments = config, clock, segments
+        c = config
         self.weights = time_weights(
-            segments,
-            clock,
-            score_share=config.score_share,
-            expansion=config.expansion,
-            density=config.density,
+            segments, clock, score_share=c.score_share, expansion=c.expansion, density=c.density
         )
-        self.warp = Warp(self.weights, at_end=config.warp_alignment == "end") if config.warp else None
+        warped = c.warp and len(segments) > 0
+        self.warp = Warp(self.weights, at_end=c.warp_alignment == "end") if warped else None
         self.rows = clock.length if self.warp is None else self.warp.rows
         self._start, self._end = (self._warped(x) for x in (segments.start, segments.end))
         videos = np.arange(len(self.rows) + 1)
@@ -477,6 +476,23 @@ class Refinement:
     def knots(self, video: int | np.integer) -> FloatArray | None:
         """Cumulative weights of a video, or None if it is not warped."""
         return None if self.warp is None else self.warp.knots[video]
+
+    def axes(self, video: IntArray, length: IntArray) -> tuple[TimeAxis, ...]:
+        """The time axes of videos (B,) that are sampled to `length` (B,) rows."""
+        each = [(self.clock.axes[v], self.knots(v), int(t)) for v, t in zip(video, length, strict=True)]
+        return tuple(a.resampled(t) if knots is None else a.warped(knots, t) for a, knots, t in each)
+
+    def seconds(self, video: int, positions: FloatArray, length: int) -> FloatArray:
+        """Seconds of up-sampled positions in a video that was sampled to `length` rows.
+
+        To rounding those of its time axis; in the published order of operations, see `Clock.of`.
+        """
+        n, rate, knots = self.clock.length[video], self.clock.rate[video], self.knots(video)
+        t, duration = positions * (n / (rate * self.config.upsampling * length)), n / rate
+        if knots is not None:
+            share = piecewise_linear(t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left")
+            t = duration * share
+        return np.asarray(t + self.clock.offset[video])
 
     def _warped(self, seconds: FloatArray) -> FloatArray:
         """Seconds of the segments on the warped time line, from the first snippet."""
@@ -524,13 +540,9 @@ class Refinement:
         return np.float64(self.clock.rate[video] * length / self.rows[video])
 
 
-def _axis(axis: TimeAxis, length: int, knots: FloatArray | None) -> TimeAxis:
-    return axis.resampled(length) if knots is None else axis.warped(knots, length)
-
-
 @dataclass(frozen=True)
 class SegmentBatch(Batch):
-    """A batch of a refinement step.
+    """A batch with segments; of the base step, with none.
 
     Attributes:
         boxes: (B, N, 2) int64, first and last row of the segments.
@@ -582,11 +594,9 @@ class ASMLoc(SnippetMethod):
             self.pseudo[stage - 1 :] = [self.pseudo_segments(stage - 1, data.bank, before)]
         self.stage, self._refinement = stage, None
 
-    def _plan(self, stage: int, data: TrainingData) -> Refinement | None:
-        if stage == 0:
-            return None
-        clock = Clock.of(data.bank.axes)
-        return Refinement(self.pseudo[stage - 1], clock, data.weak.multi_hot(), self.config)
+    def _plan(self, stage: int, data: TrainingData) -> Refinement:
+        found = self.pseudo[stage - 1] if stage else Detections.empty(data.bank.names, self.classes)
+        return Refinement(found, Clock.of(data.bank.axes), data.weak.multi_hot(), self.config)
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -595,35 +605,28 @@ class ASMLoc(SnippetMethod):
             weight_decay=self.config.weight_decay,
         )
 
-    def draw(self, stage: int, step: int, data: TrainingData) -> Batch:
+    def draw(self, stage: int, step: int, data: TrainingData) -> SegmentBatch:
         c, device = self.config, data.bank.data.device
         self.stage = stage
         if self._refinement is None:
             self._refinement = self._plan(stage, data)
         plan, video = self._refinement, data.shuffled(step, c.batch_size, stage)
-        rows = data.bank.lengths[video] if plan is None else plan.rows[video]
-        at = random_positions(rows, c.snippets, data.rng(stage, step), sample_last=c.sample_last)
+        at = random_positions(plan.rows[video], c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
-        batch = data.batch(video, sampled(data.bank, video, at, length, plan.warp if plan else None))
-        if plan is None:
-            return batch
+        batch = data.batch(video, sampled(data.bank, video, at, length, plan.warp))
         boxes, count = plan.boxes(video, length)
         targets = torch.from_numpy(plan.targets(video, length, data.weak.multi_hot()[video]))
-        axes = tuple(_axis(data.bank.axes[v], c.snippets, plan.knots(v)) for v in video)
         return SegmentBatch(
-            **(vars(batch) | {"axes": axes}),
+            **(vars(batch) | {"axes": plan.axes(video, length)}),
             boxes=boxes.to(device),
             count=count.to(device),
             targets=targets.to(device),
         )
 
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+    def training_step(self, batch: SegmentBatch) -> dict[str, Tensor]:
         """Losses "total", "foreground", "background", "background_action", and "instance" in refinement."""
-        boxes = count = targets = None
-        if isinstance(batch, SegmentBatch):
-            boxes, count, targets = batch.boxes, batch.count, batch.targets
-        out = by_rows(self.networks[self.stage], batch.features, None, boxes, count)
-        return losses(out, batch.labels, targets, self.config)
+        out = by_rows(self.networks[self.stage], batch.features, None, batch.boxes, batch.count)
+        return losses(out, batch.labels, batch.targets, self.config)
 
     def training_state(self) -> dict[str, Any]:
         return {
@@ -667,55 +670,33 @@ class ASMLoc(SnippetMethod):
             )
         offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())]).astype(np.int64)
         bank = FeatureBank(batch.names, batch.features[batch.mask], offsets, batch.axes)
-        plan = None
+        clock, nothing = Clock.of(bank.axes), Detections.empty(bank.names, self.classes)
+        plan = Refinement(nothing, clock, None, self.config)
         for step in range(len(self.networks)):
             if step:
-                segments = self.pseudo_segments(step - 1, bank, plan)
-                plan = Refinement(segments, Clock.of(bank.axes), None, self.config)
+                plan = Refinement(self.pseudo_segments(step - 1, bank, plan), clock, None, self.config)
             yield self._scores(step, bank, np.arange(len(bank)), plan)
 
     @torch.no_grad()
-    def pseudo_segments(self, step: int, bank: FeatureBank, plan: Refinement | None) -> Detections:
+    def pseudo_segments(self, step: int, bank: FeatureBank, plan: Refinement) -> Detections:
         """The segments that a step finds in all videos of a bank, for the next step."""
         training = self.training
         self.eval()
         parts = np.array_split(np.arange(len(bank)), -(-len(bank) // 16))
         scores = [s for video in parts for s in self._scores(step, bank, video, plan)]
         self.train(training)
-        clock = Clock.of(bank.axes)
+        return self._segments(scores, self.config.pseudo_on_cas, self.config.pseudo_on_attention, plan=plan)
 
-        def seconds(v: int, positions: FloatArray) -> FloatArray:
-            # the published order of operations, see `Clock.of`
-            n, rate = clock.length[v], clock.rate[v]
-            t = positions * (n / (rate * self.config.upsampling * scores[v].axis.length))
-            knots = None if plan is None else plan.knots(v)
-            if knots is not None:
-                duration = n / rate
-                t = duration * piecewise_linear(
-                    t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left"
-                )
-            return np.asarray(t + clock.offset[v])
-
-        c = self.config
-        return self._segments(scores, c.pseudo_on_cas, c.pseudo_on_attention, 0.0, seconds)
-
-    def _scores(
-        self, step: int, bank: FeatureBank, video: IntArray, plan: Refinement | None
-    ) -> list[SnippetScores]:
+    def _scores(self, step: int, bank: FeatureBank, video: IntArray, plan: Refinement) -> list[SnippetScores]:
         device = next(self.parameters()).device
-        total = bank.lengths[video] if plan is None else plan.rows[video]
-        rows, length = at_most_rows(total, self.config.snippets)
-        features = sampled(bank, video, rows.astype(float), length, plan.warp if plan else None).to(device)
+        rows, length = at_most_rows(plan.rows[video], self.config.snippets)
+        features = sampled(bank, video, rows.astype(float), length, plan.warp).to(device)
         mask = torch.from_numpy(np.arange(rows.shape[1]) < length[:, None]).to(device)
-        segments = () if plan is None else (x.to(device) for x in plan.boxes(video, length))
+        segments = (x.to(device) for x in plan.boxes(video, length))
         out: Outputs = self.networks[step](features, mask, *segments)
-        axes = [
-            _axis(bank.axes[v], int(t), plan.knots(v) if plan else None)
-            for v, t in zip(video, length, strict=True)
-        ]
         return snippet_scores(
             [bank.names[v] for v in video],
-            axes,
+            plan.axes(video, length),
             length.tolist(),
             out.fg_cas[..., :-1],
             out.attention[..., 0],
@@ -734,50 +715,39 @@ class ASMLoc(SnippetMethod):
         scores: Sequence[SnippetScores],
         on_cas: Grid | None,
         on_attention: Grid | None,
-        bonus: float,
-        seconds: Callable[[int, FloatArray], FloatArray] | None = None,
+        bonus: float = 0.0,
+        plan: Refinement | None = None,
     ) -> Detections:
         """Segments of videos, grouped by video and class, by falling score.
 
-        `seconds` of a video's up-sampled positions come from its axis if not said otherwise.
+        Their seconds come from the `plan` by which all videos were sampled, or else from the time axes.
         """
-        found = []
-        for v, s in enumerate(scores):
-            label, positions, value = self._candidates(s, on_cas, on_attention, bonus)
-            if seconds is None:
-                start, end = s.axis.seconds_at(positions / self.config.upsampling)
-            else:
-                start, end = seconds(v, positions)
-            found.append(Detections.in_video(s.video, self.classes, start, end, label, value))
-        every = Detections.concatenate(found, self.classes)
-        return nms_by_class(every, self.config.nms_threshold, plus_one=self.config.nms_plus_one)
-
-    def _candidates(
-        self, score: SnippetScores, on_cas: Grid | None, on_attention: Grid | None, bonus: float
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Classes (M,), up-sampled starts and ends (2, M) and scores (M,) of a video's segments."""
-        c = self.config
-        classes = likely_classes(score.video_scores, c.class_threshold, strict=True)
+        c, found = self.config, []
         heights = [np.empty(0) if grid is None else np.arange(*grid) for grid in (on_cas, on_attention)]
-        runs, contrast = scored_runs(
-            self._upsampled(score.cas[:, classes].T),
-            self._upsampled(score.foreground),
-            on_curves=heights[0],
-            on_foreground=heights[1],
-            margin=c.margin,
-            foreground_share=c.attention_share,
-            min_length=2,
-        )
-        label = classes[runs.curve]
-        lifted = bonus * score.video_scores[label] * (runs.threshold >= len(heights[0]))
-        return label, np.stack([runs.start, runs.end]).astype(np.float64), contrast + lifted
-
-    def _upsampled(self, curves: NDArray[np.float32]) -> FloatArray:
-        c = self.config
-        if c.extrapolate_tail:
-            return upsample(curves, c.upsampling)
-        held = upsample(np.concatenate([curves, curves[..., -1:]], axis=-1), c.upsampling)
-        return held[..., : -c.upsampling]
+        for v, s in enumerate(scores):
+            classes = likely_classes(s.video_scores, c.class_threshold, strict=True)
+            curves, foreground = (
+                upsample(x, c.upsampling, extrapolate=c.extrapolate_tail)
+                for x in (s.cas[:, classes].T, s.foreground)
+            )
+            runs, contrast = scored_runs(
+                curves,
+                foreground,
+                on_curves=heights[0],
+                on_foreground=heights[1],
+                margin=c.margin,
+                foreground_share=c.attention_share,
+                min_length=2,
+            )
+            label, positions = classes[runs.curve], np.stack([runs.start, runs.end]).astype(np.float64)
+            score = contrast + bonus * s.video_scores[label] * (runs.threshold >= len(heights[0]))
+            if plan is None:
+                start, end = s.axis.seconds_at(positions / c.upsampling)
+            else:
+                start, end = plan.seconds(v, positions, s.axis.length)
+            found.append(Detections.in_video(s.video, self.classes, start, end, label, score))
+        every = Detections.concatenate(found, self.classes)
+        return nms_by_class(every, c.nms_threshold, plus_one=c.nms_plus_one)
 
     # official weights
 
@@ -785,20 +755,12 @@ class ASMLoc(SnippetMethod):
     def from_published(
         cls, state_dict: Mapping[str, Any], *, classes: Sequence[str] | None = None, **config: Any
     ) -> Self:
-        """The method around one network of the official release.
+        """The method around one network; see `Method.from_published`.
 
         A base network gives a method with ``num_steps=0``. A refinement network gives one with
         ``num_steps=1`` whose base network is missing: its network is ``networks[1]``, and `score` refuses to
-        work; give all steps to `from_published_folder` for detections.
-
-        Args:
-            state_dict: parameters by their official names, with or without a leading "module."; or a
-                checkpoint that holds them as "model_state_dict".
-            classes: class names; default "class 0", ...
-            config: fields of `ASMLocConfig`.
-
-        Raises:
-            InputError: a parameter is missing, unexpected or of the wrong shape.
+        work; give all steps to `from_published_folder` for detections. A checkpoint that holds the weights
+        as "model_state_dict" will do.
         """
         return cls._from_states([state_dict], classes, config)
 
@@ -811,8 +773,7 @@ class ASMLoc(SnippetMethod):
         Args:
             states: checkpoints by file name: "model_step0_last_epoch.pth", ...; of the last step
                 "model_stepN_best_epoch.pth" is preferred, as the official test does.
-            classes: class names; default "class 0", ...
-            config: fields of `ASMLocConfig`; `num_steps` if not all steps are wanted.
+            classes, config: as for `from_published`; `num_steps` if not all steps are wanted.
 
         Raises:
             InputError: the checkpoint of a step is missing, or does not fit.
