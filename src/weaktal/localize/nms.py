@@ -94,12 +94,12 @@ def soft_nms(
     sigma: float = 0.3,
     threshold: float = 0.7,
     plus_one: bool = True,
+    lift_negative: bool = True,
     group: ArrayLike | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Iterative soft suppression (soft-NMS, Bodla et al. 2017): every pick lowers the scores of the rest.
 
-    Nothing is dropped. Negative scores are multiplied too, which raises them, as in the published code. Of
-    equal scores the first is picked, after the swaps of the in-place procedure.
+    Nothing is dropped. Of equal scores the first is picked, after the swaps of the in-place procedure.
 
     Args:
         start, end, score, plus_one, group: as in `nms`.
@@ -107,12 +107,28 @@ def soft_nms(
             IoU > threshold; "hard" 0 where IoU > threshold.
         sigma: width of the Gaussian, > 0.
         threshold: used by "linear" and "hard" only.
+        lift_negative: scores below zero are multiplied too, which raises them, as in published code; False
+            leaves them, and those of zero, as they are, at the end of their group.
 
     Returns:
         rows (N,) and their scores (N,) at the moment they were picked, group by group in order of picking.
     """
     _known("kind", kind, ("gaussian", "linear", "hard"))
     rows = _Rows.of(start, end, score, group)
+    if not lift_negative and not (decays := rows.score > 0).all():
+        some, rest = np.flatnonzero(decays), np.flatnonzero(~decays)
+        picked, lowered = soft_nms(
+            *(x[some] for x in (rows.start, rows.end, rows.score)),
+            kind=kind,
+            sigma=sigma,
+            threshold=threshold,
+            plus_one=plus_one,
+            group=rows.group[some],
+        )
+        rest = rest[np.argsort(-rows.score[rest], kind="stable")]
+        out, scores = np.concatenate([some[picked], rest]), np.concatenate([lowered, rows.score[rest]])
+        by_group = np.argsort(rows.group[out], kind="stable")
+        return out[by_group], scores[by_group]
     order = np.argsort(rows.group, kind="stable")
     s, e, c, g = rows.start[order], rows.end[order], rows.score[order], rows.group[order]
 

@@ -116,8 +116,8 @@ class STCLNetConfig(MethodConfig):
     )
 
 
-# exemplar videos that pass through the network at once
-AT_ONCE = 50
+# exemplar videos that are looked at together: their layers stay in a processor's cache
+AT_ONCE = 4
 
 
 # --- network -----------------------------------------------------------------------------------------------
@@ -334,20 +334,18 @@ class STCLNetwork(nn.Module):
         Returns:
             (N, 2, D): foreground, background.
         """
-        device, size = self.clswise_atn_conv.weight.device, snippets.shape[1]
+        device = self.clswise_atn_conv.weight.device
         snippets, label = snippets.to(source.device), label.to(device)
         chosen = []
         with torch.no_grad():
-            for some, classes in zip(
-                torch.split(snippets, AT_ONCE), torch.split(label, AT_ONCE), strict=True
-            ):
+            blocks = (torch.split(x, AT_ONCE) for x in (snippets, label))
+            for some, classes in zip(*blocks, strict=True):
                 features = source[some].to(device)
                 chosen.append((self.choose(features, classes), features.mean(1)))
         rows, average = (torch.cat(x) for x in zip(*chosen, strict=True))
-        around = rows.flatten(1)[..., None].to(source.device) + torch.arange(-1, 2, device=source.device)
-        inside = ((around >= 0) & (around < size))[..., None]
-        near = snippets.gather(1, around.clamp(0, size - 1).flatten(1)).view_as(around)
-        windows = (source[near] * inside).to(device)  # (N, 2k, 3, D)
+        around = F.pad(snippets, (1, 1), value=-1).unfold(1, 3, 1)  # (N, S, 3), -1 beyond the ends
+        near = around.gather(1, rows.flatten(1)[..., None].expand(-1, -1, 3).to(source.device))
+        windows = source[near].masked_fill_((near < 0)[..., None], 0).to(device)  # (N, 2k, 3, D)
         rgb, flow = windows.chunk(2, 3)
         bits = at_middle(self.vAttn.bit_wise_attn, flow), at_middle(self.fAttn.bit_wise_attn, rgb)
         x: Tensor = self.fusion(torch.cat(self.filter(windows[:, :, 1], average, *bits), 2))
@@ -799,20 +797,15 @@ def localize(scores: Sequence[SnippetScores], classes: Sequence[str], config: ST
 
 def _localize(s: SnippetScores, classes: Sequence[str], config: STCLNetConfig) -> Detections:
     label, start, end, score = proposals(s, config)
-    decays = np.full(len(score), True) if config.nms_lifts_negative else score > 0
-    rows, rest = np.flatnonzero(decays), np.flatnonzero(~decays)
-    rest = rest[np.argsort(-score[rest], kind="stable")]
-    picked, lowered = soft_nms(
-        start[rows],
-        end[rows],
-        score[rows],
+    rows, score = soft_nms(
+        start,
+        end,
+        score,
         sigma=config.sigma,
         plus_one=config.nms_plus_one,
-        group=label[rows],
+        lift_negative=config.nms_lifts_negative,
+        group=label,
     )
-    rows, score = np.concatenate([rows[picked], rest]), np.concatenate([lowered, score[rest]])
-    order = np.argsort(label[rows], kind="stable")
-    rows, score = rows[order], score[order]
     start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
     return Detections.in_video(s.video, classes, start, end, label[rows], score)
 
