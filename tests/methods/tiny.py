@@ -37,6 +37,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "iterations": 8,
         "learning_rate": 1e-3,
     },
+    "student": {"hidden": 8, "levels": 3, "rows": 24, "steps": 6, "rounds": 2, "batch_size": 4, "lr": 1e-3},
+    "student_points": {"hidden": 8, "levels": 3, "upsampling": 2, "steps": 8, "batch_size": 3, "lr": 1e-3},
     "tspnet": {"steps": 12, "batch_size": 3, "update_every": 4, "update_threshold": 0.3, "lr": 1e-3},
 }
 NAMES = ["linear_mil", *(n for n, where in METHODS.items() if find_spec(where.split(":")[0]))]

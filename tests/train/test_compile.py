@@ -40,6 +40,8 @@ GRAPHS = {
     "p_mil": 12,
     "sal": 6,
     "stcl_net": 1,
+    "student": 2,
+    "student_points": 3,
     "tspnet": 1,
 }
 

@@ -22,6 +22,8 @@ METHODS: dict[str, str] = {
     "p_mil": "weaktal.methods.p_mil:PMIL",
     "sal": "weaktal.methods.sal:SAL",
     "stcl_net": "weaktal.methods.stcl_net:STCLNet",
+    "student": "weaktal.methods.student:Student",
+    "student_points": "weaktal.methods.student:StudentOfPoints",
     "tspnet": "weaktal.methods.tspnet:TSPNet",
 }
 ENTRY_POINTS = "weaktal.methods"  # group in which installed packages offer theirs

@@ -73,6 +73,8 @@ class Method(nn.Module):
     Config: ClassVar[type[MethodConfig]]
     # a proposal-level method's base locator, for those who bring no proposals
     base: ClassVar[str | None] = None
+    # whether its segments are needed to detect, too; a student needs them in training alone
+    base_at_test: ClassVar[bool] = True
     # the module inside whose parameters are named as the official weights; "" is the method itself
     published_part: ClassVar[str] = ""
 

@@ -90,7 +90,7 @@ def detect_videos(
     if isinstance(method, SnippetMethod):
         return method.localize(score_videos(method, bank, rows=rows))
     batches_ = whole_batches(method, bank, rows)
-    if proposals is not None:
+    if proposals is not None and method.base_at_test:
         if len(proposals) and not {proposals.names[i] for i in set(proposals.video.tolist())} & set(
             bank.names
         ):

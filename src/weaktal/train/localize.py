@@ -159,7 +159,8 @@ def found_by(
         scores = score_videos(method, bank)
         detections = method.localize(scores)
     else:
-        segments = load_proposals(proposals or run.config.data.get("proposals"), dataset)
+        given = proposals or run.config.data.get("proposals")
+        segments = load_proposals(given, dataset) if method.base_at_test else None
         detections = detect_videos(method, bank, proposals=segments)
     _compare_classes(run, dataset)
     return Found(with_grid(detections, bank.axes), tuple(scores), method.classes)

@@ -169,7 +169,7 @@ class Predictor:
         self.run, self.chunk = run, chunk
         self.method: Method = run.method().to(device)
         self.base: Method | None = None
-        if not isinstance(self.method, SnippetMethod):
+        if not isinstance(self.method, SnippetMethod) and self.method.base_at_test:
             folder = run.folder / "base"
             if not folder.is_dir():
                 raise InputError(
@@ -198,13 +198,14 @@ class Predictor:
         if isinstance(self.method, SnippetMethod):
             scores = score_video(self.method, name, features, axis, chunk=self.chunk)
             return self.method.localize([scores]), scores
-        assert isinstance(self.base, SnippetMethod)
-        scores = score_video(self.base, name, features, axis, chunk=self.chunk)
-        proposals = self.base.candidates([scores])
         bank = _bank(name, features, axis)
         batch = whole_videos(bank, np.zeros(1, np.int64), torch.zeros(1, len(self.classes)))
-        device = next(self.method.parameters()).device
-        return self.method.detect(ProposalBatch.of(batch.to(device), proposals)), scores
+        batch = batch.to(next(self.method.parameters()).device)
+        if self.base is None:
+            return self.method.detect(batch), None
+        assert isinstance(self.base, SnippetMethod)
+        scores = score_video(self.base, name, features, axis, chunk=self.chunk)
+        return self.method.detect(ProposalBatch.of(batch, self.base.candidates([scores]))), scores
 
 
 class FusedPredictor:
