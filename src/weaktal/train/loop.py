@@ -17,10 +17,11 @@ from torch import Tensor
 
 from weaktal.core import InputError
 from weaktal.methods.protocol import Method, Stage, TrainingData
-from weaktal.nn.parallel import make_batch_norm_global, paused, sum_gradients, world_size
+from weaktal.nn.parallel import paused, world_size
 from weaktal.train import checkpoint
 from weaktal.train.checkpoint import Checkpoint, Position
 from weaktal.train.log import DivergedError, Log
+from weaktal.train.parallel import make_batch_norm_global, sum_gradients
 from weaktal.train.processes import (
     ProcessLostError,
     folder_held,
