@@ -134,7 +134,9 @@ def steps(page: Path) -> list[tuple[Step, str]]:
         elif language in ("", "sh", "bash", "console"):
             for line, answer in lines(text):
                 known = line.startswith(("weaktal ", "cd "))
-                usage = re.search(r"\[--| METHOD |FOLDER|DATASET|\.\.\. ", line) or re.match(r"weaktal [\w ]+:", line)
+                usage = re.search(r"\[--| METHOD |FOLDER|DATASET|\.\.\. ", line) or re.match(
+                    r"weaktal [\w ]+:", line
+                )
                 if page.stem == "README" and README_ELSEWHERE.search(line):
                     continue
                 if known and not usage and not line.startswith(tuple(ELSEWHERE)):
@@ -151,7 +153,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = folder / "env"
     venv.create(home, with_pip=False, symlinks=True)
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin/python"), "install", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", *map(str, folder.glob("*.whl"))], check=True)
+    subprocess.run(
+        [*pip, "--no-deps", "--no-index", "--no-compile", *map(str, folder.glob("*.whl"))], check=True
+    )
     (site,) = home.glob("lib/python*/site-packages")
     others = [p for p in sys.path if p.endswith("-packages")]
     (site / "others.pth").write_text("\n".join(others))
@@ -201,7 +205,9 @@ def assert_answered(shown: str, told: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_benchmarks_have_the_options_that_pages_use(page: Path) -> None:
-    for file, rest in re.findall(r"python (benchmarks/\w+\.py)([^\n`|]*)", page.read_text().replace("\\\n", " ")):
+    for file, rest in re.findall(
+        r"python (benchmarks/\w+\.py)([^\n`|]*)", page.read_text().replace("\\\n", " ")
+    ):
         source = (ROOT / file).read_text()
         for option in re.findall(r"--[\w-]+", rest.split("  #")[0]):
             assert f'"{option}"' in source, f"{page.name}: {file} has no option {option}"
