@@ -1,6 +1,7 @@
 """What a page takes for granted: steps before its first block, and names that its Python blocks use.
 
-A step is ("command", a line for the shell) or ("python", code), see `runner.py`; all in the folder that `world.py` made.
+A step is ("command", a line for the shell) or ("python", code), see `runner.py`; all in the folder that
+`world.py` made.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Runs the steps of a page in this process, as the environment that holds it has WeakTAL: `python runner.py STEPS.json`.
+"""Runs the steps of a page with the WeakTAL of the Python that runs it: `python runner.py STEPS.json`.
 
-A step is ("command" or "python", text, expected exit code): a command line (`weaktal ...`: in this process; anything
-else: by the shell) or a block of Python; blocks
-of a page share their names, as they do for a reader who types them one after another. Prints one JSON line a step,
-and stops at the first that ends otherwise than expected. Knows nothing of the repository.
+A step is ("command" or "python", text, expected exit code): a command line (`weaktal ...`: in this process;
+anything else: by the shell) or a block of Python; blocks of a page share their names, as they do for a reader
+who types them one after another. Prints one JSON line a step, and stops at the first that ends otherwise than
+expected. Knows nothing of the repository.
 """
 
 from __future__ import annotations

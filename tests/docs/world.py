@@ -1,4 +1,4 @@
-"""What a reader has beside the documentation: a small data set, in every layout and under every name that pages use."""
+"""What a reader has: a small data set, in every layout and under every name that pages use."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ fps: {root}fps.json
 features: {{path: {root}features, rate: 1.5625}}
 protocol: activitynet
 """
-# the same data set, by the names that pages give it, and from where its files are seen
-NAMED = {"thumos14": "", "bench": "", "my_data": "", "my": "", "thumos_s025": "", "acmnet": ""}
-INSIDE = {"demo/demo.yaml": "../", "hapt/data.yaml": "../", "thumos/acmnet.yaml": "../"}
+# by the names that pages give it
+NAMED = (
+    "thumos14",
+    "bench",
+    "my_data",
+    "my",
+    "thumos_s025",
+    "acmnet",
+    "demo/demo",
+    "hapt/data",
+    "thumos/acmnet",
+)
 
 
 def make_world(folder: Path) -> None:
@@ -85,12 +94,10 @@ def make_world(folder: Path) -> None:
             detections(f"detection_result_base_{path}", kept)
 
     arrays(folder, names, joint)
-    for name, root in NAMED.items():
-        (folder / f"{name}.yaml").write_text(DESCRIPTION.format(name=name, root=root))
-    for path, root in INSIDE.items():
+    for path in NAMED:
         (folder / path).parent.mkdir(exist_ok=True)
-        name = Path(path).parent.name
-        (folder / path).write_text(DESCRIPTION.format(name=name, root=root))
+        about = DESCRIPTION.format(name=path.replace("/", "-"), root="../" if "/" in path else "")
+        (folder / f"{path}.yaml").write_text(about)
     (folder / "data/thumos14").mkdir(parents=True)
     shutil.copytree(folder / "wtalc", folder / "data/thumos14/wtalc")
     shutil.copytree(folder / "points", folder / "data/thumos14/points")
