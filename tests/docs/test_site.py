@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tests.app.conftest import browser  # noqa: F401 (a fixture)
 
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
@@ -52,7 +51,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 )
 def test_a_search_finds_the_answer_at_once(
     site: str,
-    browser: Any,  # noqa: F811
+    browser: Any,
     asked: str,
     page: str,
     section: str,
