@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-
 pytest.importorskip("mkdocs")
 pytest.importorskip("material")
 pytest.importorskip("mkdocstrings")
