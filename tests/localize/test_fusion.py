@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weaktal.core import Detections, SnippetScores, TimeAxis
-from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores, fuse_segments
+from weaktal.localize.fusion import Scale, agreed, fuse_detections, fuse_scores, fuse_segments
 from weaktal.localize.nms import nms
 
 CLASSES = ("a", "b")
@@ -106,6 +106,39 @@ def test_what_several_runs_found_is_their_mean_and_surer() -> None:
     assert half.score[0] == pytest.approx(0.75)
     # the strongest of each run alone
     assert len(fuse_detections([one, other], most=1)) == 1
+
+
+def test_what_more_than_half_of_the_runs_found() -> None:
+    def run(*rows: tuple[float, float, int, float]) -> Detections:
+        start, end, label, score = (np.array(x) for x in zip(*rows, strict=True))
+        return Detections.in_video("v0", CLASSES, start, end, label, score)
+
+    runs = [
+        run((0, 10, 0, 0.9), (30, 40, 1, 0.2), (50, 60, 0, 0.5), (51, 61, 0, 0.4)),
+        run((2, 12, 0, 0.1), (30, 40, 0, 0.9)),
+        run((1, 11, 0, 5.0), (31, 41, 1, 0.3), (90, 99, 1, 0.3)),
+        run((0.5, 10.5, 1, 0.5)),
+    ]
+    found = agreed(runs[:3])
+    # neither another class nor a run's own second segment is another voice
+    assert found.columns()["start"].tolist() == [1, 30.5]
+    assert found.end.tolist() == [11, 40.5]
+    assert found.label.tolist() == [0, 1]
+    assert found.score.tolist() == [1, pytest.approx(2 / 3)]
+    assert agreed(runs).start.tolist() == [1]  # two of four are not most
+    assert agreed(runs[:1]).start.tolist() == [0, 30, 50, 51]
+    assert len(agreed([Detections.empty(("v0",), CLASSES)] * 2)) == 0
+    with pytest.raises(ValueError, match="same classes"):
+        agreed([runs[0], Detections.empty(("v0",), ("b", "a"))])
+
+
+@given(st.integers(0, 10**6), st.permutations([0, 1, 2]))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_voters_does_not_matter(seed: int, order: list[int]) -> None:
+    runs = [detections(seed + i, 12) for i in range(3)]
+    one, other = agreed(runs), agreed([runs[i] for i in order])
+    np.testing.assert_allclose(one.start, other.start, atol=1e-9)
+    np.testing.assert_allclose(one.score, other.score)
 
 
 @pytest.mark.parametrize("kind", ["empty", "constant", "inverted", "elsewhere"])

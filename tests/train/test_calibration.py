@@ -214,6 +214,21 @@ def test_what_is_shown_follows_the_rate(trained: Path, tmp_path: Path, capfd: An
         localize_run(trained / "run1", device="cpu", false_alarms=0.3)
 
 
+def test_the_report_shows_the_table_of_thresholds(trained: Path, tmp_path: Path) -> None:
+    run = Run.open(trained / "run0")
+    localize_run(run, device="cpu")
+    calibration = read_calibration(run)
+    assert calibration is not None
+    page = report_runs(run, tmp_path / "page.html", chance=False).path.read_text()
+    point = calibration.at(calibration.threshold(0.2))
+    assert "run0: false alarms asked for" in page
+    assert (
+        f"<td>at most 20 %</td><td>{point.threshold:.3g}</td><td>{100 * point.false_alarms:.1f} %</td>"
+        in page
+    )
+    assert "at most 5 %" not in page
+
+
 def test_the_page_of_unknown_videos_says_nothing_found(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "it")
     folder = tmp_path / "it"

@@ -44,6 +44,9 @@ def test_a_page_of_one_run_and_of_several(trained: Path, tmp_path: Path) -> None
     page = both.path.read_text()
     assert "asm_loc" in page
     assert "detections.json" in page
+    assert "more than half of the 2 runs" in page
+    for text in ("More than half", "What most of the runs find", "Thresholds by false alarms"):
+        assert text not in alone.path.read_text()
     assert "chance" in alone.path.read_text()
     assert "uniformly placed proposals" not in page
 
@@ -63,8 +66,14 @@ def test_weak_labels_alone_give_a_page_of_what_was_found(
     assert "<polyline" in page  # its snippet scores
     written = report_runs(trained / "run/detections.json", tmp_path / "file.html", data=labels_only)
     assert not written.evaluated
-    with pytest.raises(InputError, match="several runs"):
-        report_runs([trained / "run", trained / "run/detections.json"], out, data=labels_only)
+    copies = [tmp_path / f"copy{i}.json" for i in range(2)]
+    for copy in copies:
+        copy.write_text((trained / "run/detections.json").read_text())
+    assert not report_runs([trained / "run", *copies], out, data=labels_only).evaluated
+    page = out.read_text()
+    assert "what more than half of the 3 runs find" in page
+    assert "confidence 1" in page  # all three show the same
+    assert out.with_name("segments.csv").exists()
 
 
 def test_a_run_that_cannot_be_written_to_is_localized_elsewhere(trained: Path, tmp_path: Path) -> None:

@@ -109,6 +109,38 @@ def fuse_detections(
     return Detections(joined.names, classes, video[order], start[kept], end[kept], label[order], score[kept])
 
 
+def agreed(runs: Sequence[Detections], *, iou: float = 0.5) -> Detections:
+    """The segments that more than half of the runs found.
+
+    Args:
+        runs: what each of them shows, over the same classes; a run has one voice in each segment.
+        iou: overlap above which segments of two runs are one.
+
+    Returns:
+        Videos in the order in which the runs name them, in each of them by time; borders are the means over
+        the runs that found it, the score is their share of the runs, above 1/2 and at most 1.
+
+    Raises:
+        ValueError: no run, or runs of different classes.
+    """
+    if not runs or any(r.classes != runs[0].classes for r in runs):
+        raise ValueError("needs one or more runs, all of the same classes in the same order")
+    joined = Detections.concatenate(runs, runs[0].classes)
+    start, end, voices, group = fuse_segments(
+        joined.start,
+        joined.end,
+        np.ones(len(joined)),
+        joined.video * len(joined.classes) + joined.label,
+        np.repeat(np.arange(len(runs)), [len(r) for r in runs]),
+        iou=iou,
+    )
+    video, label = np.divmod(group, max(1, len(joined.classes)))
+    kept = np.flatnonzero(2 * np.round(voices) > len(runs))
+    kept = kept[np.lexsort((end[kept], start[kept], video[kept]))]
+    columns = (video[kept], start[kept], end[kept], label[kept], np.round(voices[kept]) / len(runs))
+    return Detections(joined.names, joined.classes, *columns)
+
+
 def _strongest(found: Detections, most: int) -> IntArray:
     """Rows of the `most` highest scores of every video and class."""
     group = found.video * len(found.classes) + found.label

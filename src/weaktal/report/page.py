@@ -9,7 +9,7 @@ from os import PathLike
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from weaktal.core import Annotations, write_text
+from weaktal.core import Annotations, Detections, write_text
 from weaktal.evaluate.diagnosis import KINDS
 from weaktal.report.timeline import WIDTH, RunView, best_cut, class_colors, clock, view_video
 
@@ -30,6 +30,9 @@ def write_report(
     thumbnails: Mapping[str, Sequence[str]] | None = None,
     baselines: Mapping[str, Sequence[float]] | None = None,
     notes: Sequence[str] = (),
+    thresholds: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    agreed: Detections | None = None,
+    shown: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Write the report page.
 
@@ -43,10 +46,16 @@ def write_report(
         thumbnails: images along a video's time axis, as data URLs.
         baselines: mAP rows to compare with, at the thresholds of the first run (a chance baseline, say).
         notes: remarks below the table.
+        thresholds: by run that is calibrated, a row per rate of false alarms: "rate", "threshold" (-inf for
+            none), "held_out", "held_out_recall", "segments", and in the videos of the page "false_alarms" and
+            "recall".
+        agreed: what most of several runs find, see `weaktal.localize.fusion.agreed`.
+        shown: of what each run shows, and of `agreed`: "segments", the share of them that is right
+            ("precision") and the share of instances that they find ("recall"), at tIoU 0.5.
     """
     names = list(annotations.videos) if videos is None else list(videos)
     instances = len(annotations.instance_table())
-    views = [view_video(annotations, n, runs, (thumbnails or {}).get(n, ())) for n in names]
+    views = [view_video(annotations, n, runs, (thumbnails or {}).get(n, ()), agreed=agreed) for n in names]
     counted = np.flatnonzero(~np.isnan(runs[0].ap).all(axis=0))
     render_page(
         path,
@@ -60,6 +69,8 @@ def write_report(
         ],
         baselines=baselines or {},
         notes=notes,
+        thresholds=thresholds or {},
+        shown=shown or {},
         classes=annotations.classes,
         counted=counted.tolist(),
         instances=np.bincount(

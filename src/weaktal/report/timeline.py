@@ -110,6 +110,7 @@ class VideoView:
     ticks: list[tuple[float, str]]
     ignored: list[tuple[float, float]]
     thumbnails: Sequence[str] = ()
+    agreed: Sequence[Bar] = ()  # what most of the runs find; the key is their share
 
 
 def clock(seconds: float) -> str:
@@ -148,10 +149,18 @@ def view_video(
     runs: Sequence[RunView],
     thumbnails: Sequence[str] = (),
     *,
+    agreed: Detections | None = None,
     height: float = 44.0,
     most: int = 60,
 ) -> VideoView:
-    """Lay out one video; at most `most` of its strongest detections are drawn per run."""
+    """Lay out one video; at most `most` of its strongest detections are drawn per run.
+
+    Args:
+        annotations, name, runs: what is drawn.
+        thumbnails: images along its time axis, as data URLs.
+        agreed: what most of the runs find, over the annotated classes; see `weaktal.localize.fusion.agreed`.
+        height: of the curves.
+    """
     video = annotations.video(name)
     table = annotations.instance_table()
     rows = np.flatnonzero(table.video == table.names.index(name))
@@ -206,6 +215,10 @@ def view_video(
                 max(0, len(mine) - most),
             )
         )
+    of_most = (
+        [] if agreed is None or name not in agreed.names else _bars_of_most(agreed.of(name), len(runs), scale)
+    )
+    shown_classes |= {bar.label for bar in of_most}
     return VideoView(
         name,
         duration,
@@ -215,7 +228,24 @@ def view_video(
         ticks(duration),
         [(a * scale, (b - a) * scale) for a, b in video.ignored],
         thumbnails,
+        of_most,
     )
+
+
+def _bars_of_most(found: Detections, runs: int, scale: float) -> list[Bar]:
+    """What most of the runs found in a video."""
+    columns = zip(found.start, found.end, found.label, found.score, strict=True)
+    return [
+        Bar(
+            a * scale,
+            max(1.5, (b - a) * scale),
+            int(c),
+            float(share),
+            True,
+            f"{found.classes[c]} {clock(a)}-{clock(b)}, found by {share * runs:.0f} of {runs} runs",
+        )
+        for a, b, c, share in columns
+    ]
 
 
 def _curves(

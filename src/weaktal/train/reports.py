@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from weaktal.core import Annotations, CoverageWarning, Detections, InputError, SnippetScores, file_names
 from weaktal.dataset import Dataset
-from weaktal.evaluate import Protocol, evaluate, get_protocol
+from weaktal.evaluate import Protocol, analyse, evaluate, get_protocol
 from weaktal.evaluate.baseline import chance_detections
+from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores
 from weaktal.evaluate.notes import aligned, unknown_classes
 from weaktal.features.extract.pictures import find_video, video_pictures
 from weaktal.formats import load_detections, segments
 from weaktal.formats.scores import load_scores
+from weaktal.localize.fusion import agreed
 from weaktal.methods import find_method
 from weaktal.report import RunView, best_cut, run_view, write_report
 from weaktal.report.prediction import write_prediction_page
-from weaktal.train.calibration import least_shown, least_words
+from weaktal.train.calibration import least_shown, least_words, read_calibration
 from weaktal.train.members import fused_config, open_members
 from weaktal.train.predict import clearest
 from weaktal.train.run import FUSED, Run
@@ -76,7 +80,8 @@ def report_runs(
     """One HTML page of one run, or of several side by side: what was found, missed and invented.
 
     Where the subset has no instances to evaluate against (weak labels only), the page shows what the run
-    found, as `weaktal.predict` does, with ``segments.csv`` beside it.
+    found, as `weaktal.predict` does, with ``segments.csv`` beside it; of several runs, what more than half of
+    them found.
 
     Args:
         runs: runs, their directories, or detections files.
@@ -110,14 +115,7 @@ def report_runs(
     title = f"{dataset.name}: " + " and ".join(names)
     facts = {"data": str(dataset.path)}
     if not len(annotations.instance_table()):
-        if len(found) > 1:
-            raise InputError(
-                "there is nothing to evaluate against, and what several runs found is not drawn side by side",
-                file=dataset.path,
-                field=f"subset {subset}",
-                hint="report on one run",
-            )
-        _write_found(page, title, facts, annotations, found[0], drawn, _pictures(folder, drawn))
+        _write_found(page, title, facts, annotations, found, drawn, _pictures(folder, drawn))
         return Reported(page, evaluated=False)
     rule = get_protocol(protocol or dataset.protocol)
     views = [
@@ -125,6 +123,7 @@ def report_runs(
         for name, f in zip(names, found, strict=True)
     ]
     table = annotations.instance_table()
+    common = agreed([_clear(f, list(annotations.videos)) for f in found]) if len(found) > 1 else None
     write_report(
         page,
         annotations,
@@ -140,6 +139,11 @@ def report_runs(
         thumbnails=_pictures(folder, drawn),
         baselines={**(_chance(annotations, rule) if chance else {}), **(beside or {})},
         notes=notes,
+        thresholds={
+            name: rows for name, f in zip(names, found, strict=True) if (rows := _thresholds(f, annotations))
+        },
+        agreed=common,
+        shown={} if common is None else _what_is_shown(names, found, common, annotations),
     )
     written = () if figures is None else _figures(Path(figures), format, annotations, views, drawn)
     return Reported(page, written)
@@ -229,36 +233,81 @@ def _chance(annotations: Annotations, protocol: Protocol) -> dict[str, list[floa
     return {"chance: uniformly placed proposals": result.mean_ap.tolist()}
 
 
+def _clear(found: _Found, videos: Sequence[str]) -> Detections:
+    """What `weaktal.predict` would show of these videos."""
+    least, _, notes = (None, None, ()) if found.run is None else least_shown(found.run, None)
+    for note in notes:
+        warnings.warn(note, CoverageWarning, stacklevel=3)
+    classes = found.detections.classes
+    parts = [clearest(found.detections, name, least) for name in videos]
+    return Detections.concatenate([Detections.empty(videos, classes), *parts], classes)
+
+
+def _thresholds(found: _Found, annotations: Annotations) -> list[dict[str, float]]:
+    """What thresholds of a calibrated run cost and bring, in held-out videos and in those of the page."""
+    calibration = None if found.run is None else read_calibration(found.run)
+    if calibration is None:
+        return []
+    top = top_scores(found.detections, list(annotations.videos))
+    present = np.array([[c in v.labels for c in range(len(annotations.classes))] for v in annotations], bool)
+    complete = np.array([bool(v.complete) for v in annotations])
+    return [
+        {
+            "rate": rate,
+            "threshold": point.threshold,
+            "held_out": point.false_alarms,
+            "held_out_recall": point.recall,
+            "segments": point.segments,
+            "false_alarms": false_alarm_rate(top, ~present & complete[:, None], point.threshold),
+            "recall": pair_recall(top, present, point.threshold),
+        }
+        for rate, point in calibration.table().items()
+        if point is not None
+    ]
+
+
+def _what_is_shown(
+    names: Sequence[str], found: Sequence[_Found], common: Detections, annotations: Annotations
+) -> dict[str, dict[str, float]]:
+    """How many segments runs show, and most of them together; how many are right, and what they find."""
+    videos, instances = list(annotations.videos), len(annotations.instance_table())
+    rows: dict[str, dict[str, float]] = {}
+    every = {name: _clear(f, videos) for name, f in zip(names, found, strict=True)}
+    for name, shown in (every | {f"more than half of the {len(found)} runs": common}).items():
+        right = int((analyse(shown, annotations, rule="own-class-first").kind[0] == 0).sum())
+        rows[name] = {
+            "segments": len(shown),
+            "precision": right / max(1, len(shown)),
+            "recall": right / max(1, instances),
+        }
+    return rows
+
+
 def _write_found(
     page: Path,
     title: str,
     facts: Mapping[str, str],
     annotations: Annotations,
-    found: _Found,
+    found: Sequence[_Found],
     drawn: Sequence[str],
     pictures: Mapping[str, list[str]],
 ) -> None:
-    """The page of what was found where nobody knows what is there."""
-    scores = {s.video: s for s in found.scores}
-    durations = {name: _duration(annotations, found.detections, scores, name) for name in drawn}
-    classes = found.detections.classes
-    least, rate, notes = (None, None, ()) if found.run is None else least_shown(found.run, None)
-    for note in notes:
-        warnings.warn(note, CoverageWarning, stacklevel=3)
-    parts = [Detections.empty(drawn, classes), *(clearest(found.detections, name, least) for name in drawn)]
-    clear = Detections.concatenate(parts, classes)
-    segments.write(clear, page.with_name("segments.csv"))
+    """The page of what was found where nobody knows what is there; of several runs, by most of them."""
+    scores = {s.video: s for s in found[0].scores} if len(found) == 1 else {}
+    clear = [_clear(f, drawn) for f in found]
+    shown = clear[0] if len(found) == 1 else agreed(clear)
+    if len(found) == 1:
+        least, rate, _ = (None, None, ()) if found[0].run is None else least_shown(found[0].run, None)
+        told = {**found[0].facts, "least score drawn": least_words(least, rate)}
+    else:
+        told = {"drawn": f"what more than half of the {len(found)} runs find; the score is their share"}
+    segments.write(shown, page.with_name("segments.csv"))
     write_prediction_page(
         page,
         title=title,
-        facts={
-            **facts,
-            **found.facts,
-            "evaluation": "none, nobody annotated instances here",
-            "least score drawn": least_words(least, rate),
-        },
-        detections=clear,
-        durations=durations,
+        facts={**facts, "evaluation": "none, nobody annotated instances here", **told},
+        detections=shown,
+        durations={name: _duration(annotations, found[0].detections, scores, name) for name in drawn},
         scores=scores,
         thumbnails=pictures,
     )

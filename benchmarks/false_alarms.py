@@ -1,0 +1,169 @@
+"""Whether calibrated runs keep to the rate of false alarms that they are asked for: tables of docs/trust.md.
+
+usage: python benchmarks/false_alarms.py OUT --data hapt=DATA.yaml demo=DATA.yaml ... [--methods lac sal ...]
+                                         [--seeds 3] [--folds 5] [--no-fuse] [--table]
+
+Trains every method with every seed on every data set by its recipe `own`, shortened (`SHORT`), calibrates it
+(`weaktal calibrate`), and looks at its detections in the test videos: in what share of the videos without a
+class, mean over classes, the class scores at the threshold or above, and of how many pairs of a video and a
+class that occurs in it the class does. Seed by seed, the runs of different methods are also fused and the
+fusion is calibrated. Labels of test videos measure, and choose nothing. What OUT has already is not repeated;
+`--table` trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weaktal import Dataset, Detections, Run, calibrate, fuse_runs, train_run
+from weaktal.evaluate import evaluate, get_protocol
+from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores
+from weaktal.train.calibration import Calibration
+from weaktal.train.localize import found_by
+from weaktal.train.refits import refit_fold
+
+RATES = (0.02, 0.05, 0.1, 0.2)
+# changes to the recipe `own`: a run takes five to fifty seconds of a core
+SHORT: dict[str, dict[str, Any]] = {
+    "lac": {"steps": 200},
+    "sal": {"epochs": 12, "batch_size": 8, "lr": 4e-4},
+    "asm_loc": {"epochs": 50, "learning_rate": 3e-4},
+    "stcl_net": {"iterations": 150, "learning_rate": 7e-4},
+}
+
+
+def measured(dataset: Dataset, found: Detections, calibration: Calibration) -> dict[str, Any]:
+    """What a calibrated run does in the test videos."""
+    test = dataset.subset("test")
+    found = found.relabelled(dataset.classes)
+    top = top_scores(found, list(test.videos))
+    present = np.array([[c in v.labels for c in range(len(test.classes))] for v in test])
+    rows = []
+    for rate, point in calibration.table(RATES).items():
+        if point is None:
+            continue
+        shown = found[found.score >= point.threshold]
+        of_class = [
+            false_alarm_rate(top[:, [c]], ~present[:, [c]], point.threshold) for c in range(top.shape[1])
+        ]
+        rows.append(
+            {
+                "rate": rate,
+                "threshold": point.threshold,
+                "held_out": [point.false_alarms, point.recall],
+                "test": [
+                    false_alarm_rate(top, ~present, point.threshold),
+                    pair_recall(top, present, point.threshold),
+                ],
+                "worst_class": float(np.nanmax(of_class)),
+                "segments": len(shown) / len(test),
+            }
+        )
+    average = evaluate(found, test, get_protocol(dataset.protocol)).average
+    return {"average": 100 * average, "videos": len(calibration.videos), "rows": rows}
+
+
+def single(dataset: Dataset, method: str, seed: int, folder: Path, folds: int) -> Run:
+    """A calibrated run; its refits are trained here, one after the other."""
+    run = train_run(
+        method,
+        dataset,
+        folder,
+        recipe="own",
+        settings=SHORT[method],
+        seed=seed,
+        resume=True,
+        device="cpu",
+    ).run
+    for fold in range(folds):
+        refit_fold(run, fold, dataset, folds=folds)
+    return run
+
+
+def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Seed by seed, and in short."""
+    yield "| data | run | seeds | average mAP | asked | false alarms | worst class | recall | segments |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for data, name in dict.fromkeys((r["data"], r["method"]) for r in records):
+        those = [r for r in records if (r["data"], r["method"]) == (data, name)]
+        for rate in RATES:
+            rows = [x for r in those for x in r["rows"] if x["rate"] == rate]
+            if not rows:
+                continue
+            alarms, recall = (100 * np.array([x["test"][i] for x in rows]) for i in (0, 1))
+            worst = 100 * np.mean([x["worst_class"] for x in rows])
+            yield (
+                f"| {data} | {name} | {len(rows)} | {np.mean([r['average'] for r in those]):.1f} | "
+                f"{100 * rate:g} % | {alarms.mean():.1f} % ({', '.join(f'{a:.1f}' for a in alarms)}) | "
+                f"{worst:.0f} % | {recall.mean():.0f} % ({', '.join(f'{x:.0f}' for x in recall)}) | "
+                f"{np.mean([x['segments'] for x in rows]):.1f} |"
+            )
+    for data in dict.fromkeys(r["data"] for r in records):
+        rows = [x for r in records if r["data"] == data for x in r["rows"] if x["rate"] == 0.05]
+        held, test = (100 * np.mean([x[k][0] for x in rows]) for k in ("held_out", "test"))
+        yield (
+            f"{data}, asked for 5 %: false alarms {test:.1f} % of the test videos (held out {held:.1f} %), "
+            f"mean of {len(rows)} runs; recall {100 * np.mean([x['test'][1] for x in rows]):.0f} %"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", nargs="+", default=[], metavar="NAME=DATA.yaml")
+    parser.add_argument("--methods", nargs="+", default=["lac", "sal"], choices=list(SHORT))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--no-fuse", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    warnings.simplefilter("ignore")
+    kept = args.out / "records.jsonl"
+
+    def records() -> list[dict[str, Any]]:
+        text = kept.read_text(encoding="utf-8") if kept.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def note(dataset: Dataset, data: str, name: str, seed: int, run: Run) -> None:
+        found = found_by(run, dataset, "test", device="cpu").detections
+        about = {"data": data, "method": name, "seed": seed}
+        record = about | measured(dataset, found, calibrate(run, folds=args.folds))
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        print(json.dumps(record), flush=True)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    paths = {} if args.table else dict(text.split("=", 1) for text in args.data)
+    for seed in range(args.seeds):
+        for data, path in paths.items():
+            dataset, runs = Dataset.load(path), []
+            for method in args.methods:
+                folder = args.out / f"{data}-{method}-{seed}"
+                if (data, method, seed) not in {(r["data"], r["method"], r["seed"]) for r in records()}:
+                    run = single(dataset, method, seed, folder, args.folds)
+                    note(dataset, data, method, seed, run)
+                runs.append(folder)
+            name = " + ".join(args.methods)
+            if len(runs) < 2 or args.no_fuse:
+                continue
+            if (data, name, seed) not in {(r["data"], r["method"], r["seed"]) for r in records()}:
+                folder = args.out / f"{data}-fused-{'-'.join(args.methods)}-{seed}"
+                fused = Run.open(folder) if folder.exists() else fuse_runs(runs, folder, device="cpu")
+                calibrate(fused, folds=args.folds, device="cpu")
+                note(dataset, data, name, seed, fused)
+    print("\n".join(tables(records())), flush=True)
+
+
+if __name__ == "__main__":
+    main()
