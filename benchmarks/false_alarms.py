@@ -107,6 +107,8 @@ def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
             )
     for data in dict.fromkeys(r["data"] for r in records):
         rows = [x for r in records if r["data"] == data for x in r["rows"] if x["rate"] == 0.05]
+        if not rows:
+            continue
         held, test = (100 * np.mean([x[k][0] for x in rows]) for k in ("held_out", "test"))
         yield (
             f"{data}, asked for 5 %: false alarms {test:.1f} % of the test videos (held out {held:.1f} %), "

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.bench.toy import toy_dataset
 from weaktal.methods import METHODS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -25,3 +26,12 @@ def test_training_on_a_gpu_is_measured_for_every_method() -> None:
     assert {r[0].split(",")[0] for r in rows} == set(METHODS)
     assert {(r[1], r[2]) for r in rows} == {("eager", "32-true"), ("eager", "bf16-mixed")}
     assert all(float(r[3]) > 0 for r in rows)
+
+
+def test_false_alarms_of_calibrated_runs_are_measured(tmp_path: Path) -> None:
+    arguments = (str(tmp_path / "out"), "--methods", "sal", "--seeds", "1", "--folds", "2")
+    lines = run("false_alarms.py", *arguments, "--data", f"toy={toy_dataset(tmp_path)}")
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| toy")]
+    assert [(r[1], r[2], r[4]) for r in rows] == [("sal", "1", "20 %")]  # four videos can promise no less
+    again = run("false_alarms.py", *arguments, "--table")
+    assert again == lines[-len(again) :]

@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.bench.toy import TINY, toy_dataset
-from weaktal import Detections, InputError, Run, load_detections, localize_run, report_runs, train_run
+from weaktal import (
+    Dataset,
+    Detections,
+    InputError,
+    Run,
+    load_detections,
+    localize_run,
+    report_runs,
+    train_run,
+)
 from weaktal.cli import main
 from weaktal.core import CoverageWarning
+from weaktal.evaluate import intervals
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +50,14 @@ def test_a_page_of_one_run_and_of_several(trained: Path, tmp_path: Path) -> None
     assert alone.evaluated
     assert {p.name for p in alone.figures} == {"map.svg", *(f"v{i}.svg" for i in range(4, 8))}
     assert all(p.read_bytes() for p in alone.figures)
-    both = report_runs([run, run.folder / "detections.json"], tmp_path / "both.html", most=1, chance=False)
-    page = both.path.read_text()
+    both = [run, run.folder / "detections.json"]
+    page = report_runs(both, tmp_path / "both.html", most=1, chance=False, resamples=50).path.read_text()
+    truth = Dataset.load(trained / "data.yaml").subset("test")
+    spread = intervals(load_detections(both[1], truth.classes), truth, resamples=50).average
+    cell = f"<td>{100 * spread.low:.1f} to {100 * spread.high:.1f}</td>"
+    assert page.count(cell) == 2
+    assert "<td>+0.0: 0.0 to 0.0</td>" in page  # the same detections on both sides
+    assert "resamples of the videos" not in alone.path.read_text()
     assert "asm_loc" in page
     assert "detections.json" in page
     assert "more than half of the 2 runs" in page

@@ -19,6 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--most", type=options.whole, default=40, help="how many videos to draw (default 40)")
     add("--figures", type=options.path, metavar="DIR", help="also write static figures there, for papers")
     add("--format", default="png", choices=("png", "svg", "pdf"), help="of the figures (default png)")
+    add(
+        "--intervals",
+        nargs="?",
+        type=options.count,
+        const=1000,
+        metavar="RESAMPLES",
+        help="intervals of the average mAP, and of differences to the first run, by resampling the videos "
+        "(default 1000 times)",
+    )
     add("--no-chance", action="store_true", help="leave the chance baseline out of the table")
     options.add_code(parser)
 
@@ -35,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         video_folder=args.video_folder,
         most=args.most,
         chance=not args.no_chance,
+        resamples=args.intervals,
         figures=args.figures,
         format=args.format,
     )

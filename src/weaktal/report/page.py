@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from weaktal.core import Annotations, Detections, write_text
 from weaktal.evaluate.diagnosis import KINDS
+from weaktal.evaluate.intervals import Interval
 from weaktal.report.timeline import WIDTH, RunView, best_cut, class_colors, clock, view_video
 
 # one colour for each of `weaktal.evaluate.diagnosis.KINDS`
@@ -33,6 +34,7 @@ def write_report(
     thresholds: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
     agreed: Detections | None = None,
     shown: Mapping[str, Mapping[str, float]] | None = None,
+    spread: Mapping[str, Sequence[Interval]] | None = None,
 ) -> None:
     """Write the report page.
 
@@ -52,6 +54,8 @@ def write_report(
         agreed: what most of several runs find, see `weaktal.localize.fusion.agreed`.
         shown: of what each run shows, and of `agreed`: "segments", the share of them that is right
             ("precision") and the share of instances that they find ("recall"), at tIoU 0.5.
+        spread: by run, the interval of its average mAP and, but for the first, that of its difference to the
+            first.
     """
     names = list(annotations.videos) if videos is None else list(videos)
     instances = len(annotations.instance_table())
@@ -71,6 +75,7 @@ def write_report(
         notes=notes,
         thresholds=thresholds or {},
         shown=shown or {},
+        spread=spread or {},
         classes=annotations.classes,
         counted=counted.tolist(),
         instances=np.bincount(

@@ -13,7 +13,7 @@ import numpy as np
 
 from weaktal.core import Annotations, CoverageWarning, Detections, InputError, SnippetScores, file_names
 from weaktal.dataset import Dataset
-from weaktal.evaluate import Protocol, analyse, evaluate, get_protocol
+from weaktal.evaluate import Interval, Protocol, analyse, differences, evaluate, get_protocol, intervals
 from weaktal.evaluate.baseline import chance_detections
 from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores
 from weaktal.evaluate.notes import aligned, unknown_classes
@@ -75,6 +75,7 @@ def report_runs(
     figures: PathLike | None = None,
     format: Literal["png", "svg", "pdf"] = "png",
     beside: Mapping[str, Sequence[float]] | None = None,
+    resamples: int | None = None,
     notes: Sequence[str] = (),
 ) -> Reported:
     """One HTML page of one run, or of several side by side: what was found, missed and invented.
@@ -95,6 +96,8 @@ def report_runs(
         figures: folder for static figures.
         format: of the figures.
         beside: rows of mAP to compare with, at the thresholds of the protocol, such as published figures.
+        resamples: also give intervals of every run's average mAP and of its difference to the first, by so
+            many resamples of the videos, see `weaktal.evaluate.intervals`.
         notes: remarks below the table.
 
     Raises:
@@ -139,6 +142,7 @@ def report_runs(
         thumbnails=_pictures(folder, drawn),
         baselines={**(_chance(annotations, rule) if chance else {}), **(beside or {})},
         notes=notes,
+        spread={} if resamples is None else _spread(names, found, annotations, rule, resamples),
         thresholds={
             name: rows for name, f in zip(names, found, strict=True) if (rows := _thresholds(f, annotations))
         },
@@ -231,6 +235,23 @@ def _pictures(folder: Path | None, names: Sequence[str]) -> dict[str, list[str]]
 def _chance(annotations: Annotations, protocol: Protocol) -> dict[str, list[float]]:
     result = evaluate(chance_detections(annotations), annotations, protocol)
     return {"chance: uniformly placed proposals": result.mean_ap.tolist()}
+
+
+def _spread(
+    names: Sequence[str],
+    found: Sequence[_Found],
+    annotations: Annotations,
+    rule: Protocol,
+    resamples: int,
+) -> dict[str, list[Interval]]:
+    """Intervals of average mAP, and of the difference to the first run, paired by video."""
+    out = {}
+    for i, (name, f) in enumerate(zip(names, found, strict=True)):
+        out[name] = [intervals(f.detections, annotations, rule, resamples=resamples).average]
+        if i:
+            pair = ([found[0].detections], [f.detections])
+            out[name].append(differences(*pair, annotations, rule, resamples=resamples).average)
+    return out
 
 
 def _clear(found: _Found, videos: Sequence[str]) -> Detections:
