@@ -29,6 +29,7 @@ from weaktal.features.bank import FeatureBank
 from weaktal.formats import load_ignored
 from weaktal.localize.curves import upsample
 from weaktal.localize.nms import soft_nms
+from weaktal.localize.run_proposals import soft_nms_by_class
 from weaktal.methods.clicked_videos import ClickedVideos
 from weaktal.methods.hr_pro import (
     HRPro,
@@ -40,7 +41,6 @@ from weaktal.methods.hr_pro import (
     regions,
     reliable_rows,
     runs_of,
-    suppressed,
 )
 from weaktal.methods.proposals import Proposals
 from weaktal.methods.protocol import TrainingData
@@ -631,7 +631,7 @@ def check_inference(data: Golden, path: Path) -> None:
             np.argsort([list(dict.fromkeys(every.label)).index(c) for c in every.label], kind="stable")
         ]
         np.testing.assert_allclose(_table(found), data[f"{key}/candidates"], rtol=0, atol=1e-5)
-        found = _table(_filtered(suppressed(every, method.config.sigma, True), str(name)))
+        found = _table(_filtered(soft_nms_by_class(every, method.config.sigma, plus_one=True), str(name)))
         assert found.shape == final.shape, (v, found.shape, final.shape)
         np.testing.assert_allclose(found, final, rtol=0, atol=1e-5, err_msg=key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, Runs, above, find_runs, outer_inner_contrast, upsample
-from weaktal.localize.nms import nms
+from weaktal.localize.nms import nms, soft_nms
 
 FloatArray = NDArray[np.float64]
 
@@ -155,3 +156,11 @@ def nms_by_class(found: Detections, threshold: float, *, plus_one: bool) -> Dete
     """What `nms` keeps of each class of each video: by `class_groups`, within them by falling score."""
     group = class_groups(found)
     return found[nms(found.start, found.end, found.score, threshold, plus_one=plus_one, group=group)]
+
+
+def soft_nms_by_class(found: Detections, sigma: float, *, plus_one: bool) -> Detections:
+    """Gaussian soft suppression within each video and class, in seconds."""
+    rows, score = soft_nms(
+        found.start, found.end, found.score, sigma=sigma, plus_one=plus_one, group=class_groups(found)
+    )
+    return replace(found[rows], score=score)

@@ -23,8 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from weaktal.core import Detections, InputError, Points, SnippetScores, TimeAxis
 from weaktal.localize.curves import Grid
-from weaktal.localize.nms import soft_nms
-from weaktal.localize.run_proposals import class_groups, run_proposals
+from weaktal.localize.run_proposals import run_proposals, soft_nms_by_class
 from weaktal.methods.clicked_videos import ClickedVideos, Output, score_packed
 from weaktal.methods.proposals import (
     Proposals,
@@ -438,7 +437,8 @@ class HRProSnippets(SnippetMethod):
         return Detections.concatenate(parts or [Detections.empty([], self.classes)], self.classes)
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        return suppressed(self.candidates(scores), self.config.sigma, self.config.nms_plus_one)
+        c = self.config
+        return soft_nms_by_class(self.candidates(scores), c.sigma, plus_one=c.nms_plus_one)
 
     @classmethod
     def published_sizes(cls, weights: Mapping[str, Tensor]) -> tuple[int, int, dict[str, Any]]:
@@ -446,15 +446,6 @@ class HRProSnippets(SnippetMethod):
         feedforward, _ = shape_of(weights, "encoder.RAB.0.linear1.weight", 2)
         layers = sum(name.endswith("linear1.weight") for name in weights)
         return dim, count - 1, {"feedforward": feedforward, "layers": layers}
-
-
-def suppressed(found: Detections, sigma: float, plus_one: bool) -> Detections:
-    """Gaussian soft suppression within each video and class, in seconds."""
-    rows, score = soft_nms(
-        found.start, found.end, found.score, sigma=sigma, plus_one=plus_one, group=class_groups(found)
-    )
-    kept = found[rows]
-    return Detections(kept.names, kept.classes, kept.video, kept.start, kept.end, kept.label, score)
 
 
 # -------------------------------------------------------------------- between the methods: what is reliable
@@ -756,7 +747,7 @@ class HRPro(Method):
         own = given.label if self.config.class_aware else np.zeros(len(given), np.int64)
         found = np.stack([completeness, read(moved)[0]])[:, np.arange(len(given)), own]
         every = self.candidates(batch.axes, given, (proposals, moved), found)
-        return suppressed(every, self.config.sigma, self.config.nms_plus_one)
+        return soft_nms_by_class(every, self.config.sigma, plus_one=self.config.nms_plus_one)
 
     def candidates(
         self,
