@@ -33,6 +33,7 @@ from weaktal.localize.run_proposals import nms_by_class, scored_runs
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import best_share_mean
 from weaktal.nn.segment_attention import attention, segment_attention
@@ -285,12 +286,13 @@ class InterSegmentAttention(SegmentAttention):
 # --- losses ------------------------------------------------------------------------------------------------
 
 
-def video_losses(out: Outputs, labels: Tensor) -> dict[str, Tensor]:
+def video_losses(out: Outputs, labels: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
     """Multiple-instance losses.
 
     Args:
         out: of the network.
         labels: (B, K), 0 or 1; a video without any adds nothing to the losses that need labels.
+        known: (B, K) bool, see `Batch`.
 
     Returns:
         "foreground", "background" (towards the background class) and "background_action" (background must
@@ -300,26 +302,30 @@ def video_losses(out: Outputs, labels: Tensor) -> dict[str, Tensor]:
     label = label / label.sum(-1, keepdim=True).clamp(min=1)
     background = F.pad(torch.zeros_like(labels), (0, 1), value=1.0)
     return {
-        "foreground": _cross_entropy(out.fg_cls, label).mean(),
-        "background": _cross_entropy(out.bg_cls, background).mean(),
-        "background_action": _cross_entropy(out.bg_cls, label).mean(),
+        "foreground": _cross_entropy(out.fg_cls, label, known).mean(),
+        "background": _cross_entropy(out.bg_cls, background, known).mean(),
+        "background_action": _cross_entropy(out.bg_cls, label, known).mean(),
     }
 
 
-def instance_loss(out: Outputs, targets: Tensor, beta: float) -> Tensor:
+def instance_loss(out: Outputs, targets: Tensor, beta: float, known: Tensor | None = None) -> Tensor:
     """Pseudo instance-level loss: cross entropy with labels of snippets, weighted by exp(-uncertainty).
 
     Args:
         out: of a refinement network.
         targets: (B, T, K + 1), rows sum to 1.
         beta: price of uncertainty.
+        known: (B, K) bool, see `Batch`.
     """
     assert out.uncertainty is not None
     u = out.uncertainty[..., 0]
-    return (torch.exp(-u) * _cross_entropy(out.cas, targets)).mean() + beta * u.mean()
+    known = None if known is None else known[:, None]
+    return (torch.exp(-u) * _cross_entropy(out.cas, targets, known)).mean() + beta * u.mean()
 
 
-def losses(out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig) -> dict[str, Tensor]:
+def losses(
+    out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig, known: Tensor | None = None
+) -> dict[str, Tensor]:
     """All losses of a batch; "total" is their weighted sum.
 
     Args:
@@ -327,10 +333,11 @@ def losses(out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig) 
         labels: (B, K) of videos.
         targets: (B, T, K + 1) labels of snippets, for the "instance" loss of a refinement step.
         config: of the method.
+        known: (B, K) bool, see `Batch`.
     """
-    parts = video_losses(out, labels)
+    parts = video_losses(out, labels, known)
     if out.uncertainty is not None:
-        parts["instance"] = instance_loss(out, targets, config.weight_uncertainty)
+        parts["instance"] = instance_loss(out, targets, config.weight_uncertainty, known)
     weights = {
         "foreground": config.weight_foreground,
         "background": config.weight_background,
@@ -340,8 +347,8 @@ def losses(out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig) 
     return {"total": total, **parts}
 
 
-def _cross_entropy(p: Tensor, target: Tensor) -> Tensor:
-    return -(target * p.clamp(min=1e-7).log()).sum(-1)
+def _cross_entropy(p: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+    return -(target * among_known(p.clamp(min=1e-7).log(), known)).sum(-1)
 
 
 # --- between steps: what pseudo segments say about a video -------------------------------------------------
@@ -626,7 +633,7 @@ class ASMLoc(SnippetMethod):
     def training_step(self, batch: SegmentBatch) -> dict[str, Tensor]:
         """Losses "total", "foreground", "background", "background_action", and "instance" in refinement."""
         out = by_rows(self.networks[self.stage], batch.features, None, batch.boxes, batch.count)
-        return losses(out, batch.labels, batch.targets, self.config)
+        return losses(out, batch.labels, batch.targets, self.config, batch.known)
 
     def training_state(self) -> dict[str, Any]:
         return {

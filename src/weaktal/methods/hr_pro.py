@@ -40,6 +40,7 @@ from weaktal.methods.published import load_published, published_weights, shape_o
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.dropout_attention import packed_attention
+from weaktal.nn.labels import known_mean
 from weaktal.nn.parallel import by_rows, by_videos
 from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_video_scores, video_of_rows
 from weaktal.nn.roi_align import contrast
@@ -135,7 +136,7 @@ class HRProConfig(MethodConfig):
         class_aware: completeness is learnt for each class, from the reliable segments of that class, and a
             proposal gets that of its own class. Published: one completeness whatever the class, which lifts
             proposals of wrong classes like the right ones.
-        labelled_only: of a training video, only proposals of its own classes are used. Published: all.
+        labelled_only: of a training video with classes, only proposals of these are used. Published: all.
         clip_refined: moved proposals are cut at the ends of the video and dropped if nothing is left.
             Published: they may leave the video, and end before they start.
         nms_plus_one: quirk: the overlap in the suppression counts one second more.
@@ -358,10 +359,17 @@ class HRProSnippets(SnippetMethod):
     ) -> dict[str, Tensor]:
         """`losses` from video scores (B, C), fused scores (N, C + 1) and the embedding (N, D)."""
         action, background = self.seeds(fused, batch.points, batch.sizes)
-        frame, on_background = frame_losses(fused, batch.points, background, batch.video, len(batch))
+        frame, on_background = frame_losses(
+            fused,
+            batch.points,
+            background | batch.empty[batch.video],
+            batch.video,
+            len(batch),
+            batch.known,
+        )
         layout = batch.video, batch.lengths, self.config.drop_last_snippet
         return {
-            "video": F.binary_cross_entropy(scores, batch.labels, reduction="none").mean(1),
+            "video": known_mean(F.binary_cross_entropy(scores, batch.labels, reduction="none"), batch.known),
             "frame": frame,
             "background": on_background,
             "contrast": prototype_contrast(
@@ -612,7 +620,7 @@ class _Prepared:
             scores = None if data.scores is None else data.scores.get(weak.name)
             background = background_curve(axis, scores, segment, own.score)
             runs = runs_of(self.background(v, background, config))
-            if config.labelled_only:
+            if config.labelled_only and weak.labels:
                 segment = segment[np.isin(own.label, weak.labels)]
             pieces = background_pieces(runs, int(config.negative_share * len(segment)), rng)
             segments.append(np.concatenate([segment, pieces]))
@@ -667,8 +675,8 @@ class HRPro(Method):
         positive = nearest >= self.config.positive_iou
         none = size.new_zeros(videos)
         positives, rest = (none.index_add(0, video, x.to(size.dtype)) for x in (positive, ~positive))
-        # as many negatives as positives take part, in the mean
-        share = (positives / rest.clamp(min=1)).clamp(max=1)
+        # as many negatives as positives take part, in the mean; all of them where nothing occurs
+        share = torch.where(batch.empty, 1, (positives / rest.clamp(min=1)).clamp(max=1))
         used = positive | (batch.drawn > 1 - share[video])
         if self.config.class_aware:
             target = nearest.new_zeros(len(size), len(self.classes))
@@ -676,10 +684,12 @@ class HRPro(Method):
         else:
             target = nearest[:, None]
         regression = F.smooth_l1_loss(moved_nearest, torch.ones_like(nearest), reduction="none")
-        score = F.smooth_l1_loss(output.completeness.to(target.dtype), target, reduction="none").sum(1)
+        score = F.smooth_l1_loss(output.completeness.to(target.dtype), target, reduction="none")
+        if self.config.class_aware and batch.known is not None:
+            score = score * batch.known[video]
         return {
             "regression": mean_of_chosen(regression, positive, video, videos),
-            "score": mean_of_chosen(score, used, video, videos),
+            "score": mean_of_chosen(score.sum(1), used, video, videos),
         }
 
     # training

@@ -31,6 +31,7 @@ from weaktal.localize.nms import soft_nms
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
+from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_rows
 from weaktal.nn.pooling import best_share_mean, masked_topk_mean
 from weaktal.nn.temporal_conv import Conv1d
@@ -378,12 +379,15 @@ def class_exemplars(means: Tensor, classes: int) -> Tensor:
 # --- losses ------------------------------------------------------------------------------------------------
 
 
-def topk_loss(logits: Tensor, labels: Tensor, background: float, ratio: int) -> Tensor:
+def topk_loss(
+    logits: Tensor, labels: Tensor, background: float, ratio: int, known: Tensor | None = None
+) -> Tensor:
     """Multiple-instance loss of logits (B, T, C + 1) pooled over their T // `ratio` largest values.
 
     Args:
         labels: (B, C), 0 or 1.
         background: whether the background column counts as present, 1 or 0.
+        known: (B, C) bool, see `Batch`.
 
     Returns:
         (B,) cross-entropies.
@@ -391,7 +395,7 @@ def topk_loss(logits: Tensor, labels: Tensor, background: float, ratio: int) -> 
     target = F.pad(labels, (0, 1), value=background)
     target = target / (target.sum(1, keepdim=True) + 1e-4)
     pooled = best_share_mean(logits, ratio)
-    return -(target * pooled.log_softmax(1)).sum(1)
+    return -(target * among_known(pooled.log_softmax(1), known)).sum(1)
 
 
 def agreement_loss(sequences: Sequence[Tensor], kind: Literal["inner_product", "kl"]) -> Tensor:
@@ -474,15 +478,19 @@ def mine_snippets(attention: Tensor, easy_mask: Tensor) -> Mined:
 
 
 def contrast_loss(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float = 0.07) -> Tensor:
-    """InfoNCE: the mean of `query` (B, k, D) towards that of `positive`, away from each of `negatives`."""
+    """InfoNCE, (B,): the mean of `query` (B, k, D) to that of `positive`, away from each of `negatives`."""
     q, p = (F.normalize(x.mean(1), dim=1)[:, None] for x in (query, positive))
     n = F.normalize(negatives, dim=2)
     similar = (q @ torch.cat([p, n], 1).transpose(1, 2))[:, 0] / temperature
-    return -similar.log_softmax(1)[:, 0].mean()
+    return -similar.log_softmax(1)[:, 0]
 
 
 def losses(
-    out: Output, labels: Tensor, config: STCLNetConfig, easy_mask: Tensor | None = None
+    out: Output,
+    labels: Tensor,
+    config: STCLNetConfig,
+    easy_mask: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All losses of a batch whose videos have equal length; "total" is their weighted sum.
 
@@ -490,6 +498,7 @@ def losses(
         out: of the network in training mode.
         labels: (B, C).
         easy_mask: (B, T), which snippets easy mining may take; None draws one (dropout of 0.6).
+        known: (B, C) bool, see `Batch`.
     """
     low = suppressed(out.cas, out.attention)
     ratio = config.topk_ratio
@@ -500,19 +509,20 @@ def losses(
         easy_mask = F.dropout(torch.ones_like(out.attention[..., 0]), 0.6)
     with torch.no_grad():
         mined = mine_snippets(out.attention[..., 0], easy_mask)
+    some = labels.any(1)  # where nothing occurs, nothing that is mined is action
     ea, eb, ha, hb = (out.feat.gather(1, r[..., None].expand(-1, -1, out.feat.shape[2])) for r in mined)
     parts = {
-        "mil": topk_loss(out.cas, labels, 1.0, ratio).mean(),
-        "mil_suppressed": topk_loss(low, labels, 0.0, ratio).mean(),
-        "mil_intra": topk_loss(out.intra, labels, 1.0, ratio).mean(),
-        "mil_origin": topk_loss(out.origin, labels, 1.0, ratio).mean(),
-        "mil_inter": topk_loss(out.inter, labels, 1.0, ratio).mean(),
+        "mil": topk_loss(out.cas, labels, 1.0, ratio, known).mean(),
+        "mil_suppressed": topk_loss(low, labels, 0.0, ratio, known).mean(),
+        "mil_intra": topk_loss(out.intra, labels, 1.0, ratio, known).mean(),
+        "mil_origin": topk_loss(out.origin, labels, 1.0, ratio, known).mean(),
+        "mil_inter": topk_loss(out.inter, labels, 1.0, ratio, known).mean(),
         "agreement": agreement_loss((out.origin, out.intra, out.inter), config.agreement),
         "coactivity": coactivity_loss(low, out.feat, labels, config.pairs),
         "mutual": 0.5 * (F.mse_loss(rgb, flow.detach()) + F.mse_loss(flow, rgb.detach())),
         "norm": torch.stack([a.mean() for a in attentions]).mean(),
         "guide": torch.stack([(background - a).abs().mean() for a in attentions]).mean(),
-        "contrast": contrast_loss(ha, ea, eb) + contrast_loss(hb, eb, ea),
+        "contrast": (contrast_loss(ha, ea, eb) * some).mean() + (contrast_loss(hb, eb, ea) * some).mean(),
     }
     weights = {
         "agreement": config.agreement_weight,
@@ -692,7 +702,7 @@ class STCLNet(SnippetMethod):
         self.has_exemplars.fill_(False)
         exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
         out = by_rows(self.network, batch.features, exemplars=exemplars)
-        return losses(out, batch.labels, self.config)
+        return losses(out, batch.labels, self.config, known=batch.known)
 
     # inference
 
