@@ -25,7 +25,6 @@ from weaktal.methods.issf import (
     normalized_cross_entropy,
     soft_pseudo_label_loss,
 )
-from weaktal.nn.ragged import Ragged
 
 Data = dict[str, np.ndarray]
 
@@ -56,12 +55,15 @@ def forward(data: Data, path: Path) -> None:
     together = batch_of(arrays, np.zeros((len(arrays), classes)), [0] * len(arrays))
     alone = [batch_of([a], np.zeros((1, classes)), [0]) for a in arrays]
     with torch.no_grad():
-        outs = [(method._forward(together), i, i) for i in range(len(arrays))]
-        outs += [(method._forward(b), 0, i) for i, b in enumerate(alone)]
+        outs = [(method._forward(together), together, i, i) for i in range(len(arrays))]
+        outs += [(method._forward(b), b, 0, i) for i, b in enumerate(alone)]
     scores = method.score(together)
-    for out, row, i in outs:
+    for out, batch, row, i in outs:
         t = f"t{lengths[i]}/"
-        rows = slice(int(out.layout.offsets[row]), int(out.layout.offsets[row + 1]))
+        rows, salient = (
+            slice(int(ends[row] - sizes[row]), int(ends[row]))
+            for sizes, ends in ((x, np.cumsum(x)) for x in (batch.sizes, out.salient_sizes.numpy()))
+        )
         close(out.embedded[rows], data[t + "embedded"][0])
         np.testing.assert_array_equal(out.salient_mask[rows], data[t + "salient_mask"][0])
         for view, name in ((out.base, "b"), (out.refined, "s")):
@@ -70,7 +72,6 @@ def forward(data: Data, path: Path) -> None:
             close(view.attention[rows], data[t + name + "_att"][0])
             close(view.logits[rows], data[t + name + "_frm"][0])
         close(out.refined_features[rows], data[t + "refined"][0])
-        salient = slice(int(out.salient_layout.offsets[row]), int(out.salient_layout.offsets[row + 1]))
         close(out.salient[salient], data[t + "salient"][0])
         close(method._salient_scores(out)[salient], data[t + "salient_pred"][0][:, :-1])
     for s, n in zip(scores, lengths, strict=True):
@@ -85,8 +86,7 @@ def losses(data: Data, path: Path) -> None:
     close(normalized_cross_entropy(tensor("nce_pred").log(), tensor("nce_label")).mean(), data["nce"])
     for name in ("att", "att_short"):
         x = tensor(name + "_in")
-        layout = Ragged([x.shape[1]] * len(x), x.device)
-        close(attention_loss(x.flatten(), layout).mean(), data[name])
+        close(attention_loss(x.flatten(), [x.shape[1]] * len(x)).mean(), data[name])
     spl = soft_pseudo_label_loss(tensor("spl_pred").flatten(0, 1), tensor("spl_target").flatten(0, 1), 0.2)
     close(spl.mean(), data["spl"])
 
@@ -101,7 +101,7 @@ def losses(data: Data, path: Path) -> None:
             with torch.no_grad():
                 out = method._forward(batch)
                 features = method._memory_features(out, batch)
-                view = method.network.predict(features, out.layout.lengths)
+                view = method.network.predict(features, batch.sizes)
             close(features, data["mem/refined_by_memory"][0])
             close(view.agnostic.exp(), data["mem/m_vid_ca"])
             close(view.classwise.exp(), data["mem/m_vid_cw"])
@@ -159,7 +159,7 @@ def train_run(data: Data, path: Path) -> None:
             method.eval()
             with torch.no_grad():
                 out = method._forward(everything)
-                labelled = everything.labels[out.salient_layout.video] > 0
+                labelled = everything.labels.repeat_interleave(out.salient_sizes, dim=0) > 0
                 method.memory.fill(
                     out.salient, method._salient_scores(out).masked_fill(~labelled, -torch.inf)
                 )

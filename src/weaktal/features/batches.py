@@ -39,6 +39,11 @@ class Batch:
         return len(self.names)
 
     @property
+    def sizes(self) -> list[int]:
+        """`lengths` as Python numbers."""
+        return [axis.length for axis in self.axes]
+
+    @property
     def empty(self) -> Tensor:
         """(B,) bool, true for training videos in which nothing occurs."""
         return ~self.labels.any(dim=1)

@@ -65,11 +65,6 @@ class ClickedVideos(Batch):
             **more,
         )
 
-    @property
-    def sizes(self) -> list[int]:
-        """`lengths` as Python numbers."""
-        return [axis.length for axis in self.axes]
-
 
 def score_packed(
     network: Callable[[Tensor, Sequence[int]], Output], batch: Batch, topk: int

@@ -27,8 +27,7 @@ from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
 from weaktal.nn.labels import among_known
 from weaktal.nn.parallel import by_videos
-from weaktal.nn.pooling import mean_per_video
-from weaktal.nn.ragged import Ragged
+from weaktal.nn.pooling import mean_per_video, video_of_rows
 
 
 class ISSFConfig(MethodConfig):
@@ -115,22 +114,17 @@ class Embedding:
     """Features of packed videos (sections 3.1 to 3.5).
 
     Attributes:
-        layout: of all N snippets.
         embedded, refined_features: (N, D).
-        salient_layout: of the K salient snippets.
         salient: (K, D) embedded, before the gate.
         salient_mask: (N,) bool.
+        salient_sizes: (B,) salient snippets of each video, K in all.
     """
 
-    layout: Ragged
     embedded: Tensor
     refined_features: Tensor
-    salient_layout: Ragged
     salient: Tensor
     salient_mask: Tensor
-
-    def __post_init__(self) -> None:
-        assert len(self.salient) == self.salient_layout.total
+    salient_sizes: Tensor
 
 
 @dataclass(frozen=True)
@@ -174,31 +168,31 @@ class ISSFNetwork(nn.Module):
 
     def forward(self, rows: Tensor, lengths: Sequence[int]) -> Embedding:
         """Packed snippet features (N, D_in) of videos with these lengths."""
-        layout = Ragged(lengths, rows.device)
         e = self.feature_embedding(rows)
-        mask = self.salient(e, layout)
-        f, f_layout = chosen_rows(e, mask, layout)
-        rest, rest_layout = chosen_rows(e, ~mask, layout)
+        mask = self.salient(e, lengths)
+        (f, sizes), (rest, rest_sizes) = (chosen_rows(e, chosen, lengths) for chosen in (mask, ~mask))
         videos = zip(
-            layout.split(e),
-            f_layout.split(self.gated(f, self.channel_weights)),
-            rest_layout.split(self.gated(rest, self.channel_back_weights)),
+            torch.split(e, list(lengths)),
+            torch.split(self.gated(f, self.channel_weights), sizes.tolist()),
+            torch.split(self.gated(rest, self.channel_back_weights), rest_sizes.tolist()),
             strict=True,
         )
         share = self.config.nonsalient_weight
         refined = torch.cat([(1 - share) * attend(q, f) + share * attend(q, r) for q, f, r in videos])
-        return Embedding(layout, e, refined, f_layout, f, mask)
+        return Embedding(e, refined, f, mask, sizes)
 
     @torch.no_grad()
-    def salient(self, e: Tensor, layout: Ragged) -> Tensor:
+    def salient(self, e: Tensor, lengths: Sequence[int]) -> Tensor:
         """Section 3.3: (N,) bool, the ends and the beginnings of the largest jumps along time."""
         jump = e.new_empty(len(e))
         torch.sum((e[1:] - e[:-1]).abs_(), dim=1, out=jump[1:])
-        begin = layout.offsets[:-1].to(e.device)[layout.sizes > 0]
+        sizes = torch.tensor(lengths, device=e.device)
+        begin = (sizes.cumsum(0) - sizes)[sizes > 0]
         jump[begin] = e[begin].sum(dim=1)  # from zero; behind a ReLU
 
-        table, place, valid = layout.table(jump, -torch.inf)
-        sizes = layout.sizes
+        table = padded(jump, lengths, -torch.inf)
+        place = torch.arange(table.shape[1], device=e.device)
+        valid = place < sizes[:, None]
         k = ((sizes * self.config.salient_ratio).floor().long() - 1).clamp(min=0)
         order = table.argsort(dim=1, descending=True, stable=True)
         top = torch.zeros_like(valid).scatter_(1, order, place < k[:, None])
@@ -216,23 +210,28 @@ class ISSFNetwork(nn.Module):
 
     def predict(self, x: Tensor, lengths: Sequence[int]) -> View:
         """The cosine head (section 3.6) on features (N, D) of packed videos."""
-        layout, s = Ragged(lengths, x.device), self.config.scale
-        centers = unit(self.ac_center)
+        s, centers = self.config.scale, unit(self.ac_center)
         cosines = s * unit(x) @ torch.cat([centers, unit(self.fg_center)]).T
         weights = cosines.sigmoid()
         # of every video one mean by the weights of each class, then one by the foreground's
-        means = layout.weighted_sums(weights, x) / (layout.sums(weights) + 1e-5)[..., None]
-        pooled = unit(means)
+        videos = zip(*(torch.split(rows, list(lengths)) for rows in (weights, x)), strict=True)
+        pooled = unit(torch.stack([w.T @ rows / (w.sum(0)[:, None] + 1e-5) for w, rows in videos]))
         agnostic = (s * pooled[:, -1] @ centers.T).log_softmax(dim=1)
         classwise = (s * (pooled[:, :-1] * centers).sum(dim=2)).log_softmax(dim=1)
         return View(cosines[:, :-1], weights[:, -1], agnostic, classwise)
 
 
-def chosen_rows(rows: Tensor, chosen: Tensor, layout: Ragged) -> tuple[Tensor, Ragged]:
-    """The packed rows (N, D) where a mask (N,) is true, in order, and their layout."""
+def chosen_rows(rows: Tensor, chosen: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The packed rows (N, D) where a mask (N,) is true, in order, and how many of each video, (B,)."""
     index = chosen.nonzero()[:, 0]
-    counts = torch.bincount(layout.video[index], minlength=len(layout))
-    return rows.index_select(0, index), Ragged(counts.tolist(), rows.device)
+    counts = torch.bincount(video_of_rows(lengths, rows)[index], minlength=len(lengths))
+    return rows.index_select(0, index), counts
+
+
+def padded(values: Tensor, lengths: Sequence[int], empty: float) -> Tensor:
+    """Values (N,) of packed rows, a row for each video, (B, T); `empty` behind its end."""
+    parts = list(torch.split(values, list(lengths)))
+    return nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=empty)
 
 
 # -- memory (section 4) -------------------------------------------------------------------------------------
@@ -300,13 +299,14 @@ def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tenso
     return -(shares * log_probabilities).sum(dim=-1)
 
 
-def attention_loss(attention: Tensor, layout: Ragged) -> Tensor:
+def attention_loss(attention: Tensor, lengths: Sequence[int]) -> Tensor:
     """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
-    sizes = layout.sizes[:, None]
-    table, place, valid = layout.table(attention, -1)
-    ranked = table.sort(dim=1, descending=True).values  # padding, below every attention, comes last
-    k = (sizes // 8).clamp(min=1)
-    share = ((place >= sizes - k) & valid).to(attention) - (place < k).to(attention)
+    sizes = torch.tensor(lengths, device=attention.device)[:, None]
+    ranked = (
+        padded(attention, lengths, -1).sort(dim=1, descending=True).values
+    )  # padding, the lowest, is last
+    place, k = torch.arange(ranked.shape[1], device=sizes.device), (sizes // 8).clamp(min=1)
+    share = ((place >= sizes - k) & (place < sizes)).to(attention) - (place < k).to(attention)
     return (share * ranked).sum(dim=1) / k[:, 0]
 
 
@@ -381,7 +381,7 @@ class ISSF(SnippetMethod):
         for start in range(0, len(data), chunk):
             batch = data.whole(np.arange(start, min(start + chunk, len(data))))
             out = self._embed(batch)
-            labelled = batch.labels[out.salient_layout.video] > 0
+            labelled = batch.labels.repeat_interleave(out.salient_sizes, dim=0) > 0
             self.memory.fill(out.salient, self._salient_scores(out).masked_fill(~labelled, -torch.inf))
         self.train()
 
@@ -389,15 +389,16 @@ class ISSF(SnippetMethod):
         """Losses of section 5, summed over the videos of the batch as the published accumulation does."""
         c = self.config
         out = self._embed(batch)
+        video = video_of_rows(batch.sizes, out.embedded)
         remembers = torch.tensor([e >= c.memory_start for e in batch.epochs])
         share = (remembers & ~batch.empty.cpu()).to(batch.labels)  # without a class there is nothing to read
-        base, refined = (self._predict(x, out) for x in (out.embedded, out.refined_features))
+        base, refined = (self._predict(x, batch) for x in (out.embedded, out.refined_features))
         views, weights, target = [base, refined], [torch.ones_like(share)] * 2, refined.logits
         if remembers.any():
-            memory = self._predict(self._memory_features(out, batch), out)
+            memory = self._predict(self._memory_features(out, batch), batch)
             views.append(memory)
             weights.append(c.memory_weight * share)
-            part = c.memory_target_share * share[out.layout.video, None]
+            part = c.memory_target_share * share[video, None]
             target = part * memory.logits + (1 - part) * target
 
         background = torch.ones_like(batch.labels[:, :1])
@@ -413,14 +414,14 @@ class ISSF(SnippetMethod):
         # where nothing occurs, all snippets are background
         attention = torch.where(
             batch.empty,
-            mean_per_video(base.attention, out.layout.video, len(batch)),
-            attention_loss(base.attention, out.layout),
+            mean_per_video(base.attention, video, len(batch)),
+            attention_loss(base.attention, batch.sizes),
         )
         losses = {
             "fore": (weight * normalized_cross_entropy(agnostic, fore)).sum(dim=0),
             "back": (weight * normalized_cross_entropy(classwise, back)).sum(dim=0),
             "attention": attention,
-            "spl": mean_per_video(spl, out.layout.video, len(batch)),
+            "spl": mean_per_video(spl, video, len(batch)),
         }
         total = (
             losses["fore"]
@@ -433,9 +434,13 @@ class ISSF(SnippetMethod):
     def _memory_features(self, out: Embedding, batch: ISSFBatch) -> Tensor:
         """Memory-refined features (N, D). Video by video, since each one updates what the next one reads."""
         c = self.config
-        of_salient = (out.salient_layout.split(x) for x in (out.salient.detach(), self._salient_scores(out)))
+        salient, sizes = (out.salient.detach(), self._salient_scores(out)), out.salient_sizes.tolist()
         videos = zip(
-            batch.epochs, batch.labels, out.layout.split(out.refined_features), *of_salient, strict=True
+            batch.epochs,
+            batch.labels,
+            torch.split(out.refined_features, batch.sizes),
+            *(torch.split(x, sizes) for x in salient),
+            strict=True,
         )
         answers = []
         for epoch, labels, refined, features, scores in videos:
@@ -449,16 +454,16 @@ class ISSF(SnippetMethod):
         rows = batch.rows if isinstance(batch, ISSFBatch) else None
         if rows is None:
             rows = batch.features[batch.mask]
-        out: Embedding = by_videos(self.network, rows, [axis.length for axis in batch.axes])
+        out: Embedding = by_videos(self.network, rows, batch.sizes)
         return out
 
-    def _predict(self, features: Tensor, out: Embedding) -> View:
-        view: View = by_videos(self.network.predict, features, out.layout.lengths)
+    def _predict(self, features: Tensor, batch: Batch) -> View:
+        view: View = by_videos(self.network.predict, features, batch.sizes)
         return view
 
     def _forward(self, batch: Batch) -> Forward:
         out = self._embed(batch)
-        base, refined = self._predict(out.embedded, out), self._predict(out.refined_features, out)
+        base, refined = self._predict(out.embedded, batch), self._predict(out.refined_features, batch)
         return Forward(**vars(out), base=base, refined=refined)
 
     @torch.no_grad()
@@ -477,8 +482,8 @@ class ISSF(SnippetMethod):
         video = (1 - r) * out.base.agnostic.exp() + r * out.refined.agnostic.exp()
         cas = (1 - r) * out.base.logits.softmax(dim=1) + r * out.refined.logits.softmax(dim=1)
         attended = (cas * out.base.attention[:, None])[:, :-1]
-        snippets, attention = (out.layout.split(x) for x in (attended, out.base.attention))
-        return snippet_scores(batch.names, batch.axes, out.layout.lengths, snippets, attention, video[:, :-1])
+        snippets, attention = (torch.split(x, batch.sizes) for x in (attended, out.base.attention))
+        return snippet_scores(batch.names, batch.axes, batch.sizes, snippets, attention, video[:, :-1])
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
         """Runs of the activation sequence at many low thresholds, outer-inner contrast, suppression."""

@@ -26,8 +26,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from weaktal.nn.ragged import Ragged
-
 _paused = False
 
 
@@ -120,8 +118,6 @@ def _map(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(x)(*(_map(v, change) for v in x))
     if isinstance(x, (list, tuple)):
         return type(x)(_map(v, change) for v in x)
-    if isinstance(x, Ragged):
-        return Ragged(change(x.sizes).tolist(), x.device)
     if is_dataclass(x) and not isinstance(x, type):
         return replace(x, **{f.name: _map(getattr(x, f.name), change) for f in fields(x) if f.init})
     return x
@@ -169,7 +165,7 @@ def by_videos(
 
     Args:
         function: called with rows and their lengths. The tensors it returns have the rows, some of
-            the rows, or the videos as their first axis, in order; a `Ragged` layout becomes that of all.
+            the rows, or the videos as their first axis, in order.
         rows: (N, D), or several such tensors.
         lengths: B lengths with sum N.
         shared: passed on as they are, tensors whole.
