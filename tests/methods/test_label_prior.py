@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 import torch
 
+from tests.methods import tiny
+from weaktal import testing
 from weaktal.core import TimeAxis, WeakLabels
 from weaktal.core.annotations import WeakVideo
 from weaktal.features.bank import FeatureBank
-from weaktal.methods.label_prior import label_prior
-from weaktal.methods.protocol import TrainingData
-from weaktal.methods.sal import SAL, PriorBatch, SALConfig
+from weaktal.methods import find_method
+from weaktal.methods.label_prior import LabelWarmup, label_prior, warmup_loss
+from weaktal.methods.protocol import SnippetMethod, TrainingData
 from weaktal.train import fit
+from weaktal.train.inference import score_videos
+
+METHODS = ("sal", "issf", "asm_loc", "stcl_net")
+LONGER: dict[str, dict[str, object]] = {
+    "sal": {"epochs": 10, "lr": 1e-2},
+    "issf": {"epochs": 10, "lr": 2e-2, "dropout": 0.0},
+    "asm_loc": {"num_steps": 0, "epochs": 15, "learning_rate": 3e-3},
+    "stcl_net": {"iterations": 30, "learning_rate": 3e-3},
+}
 
 
 def planted(videos: int = 12, length: int = 40, dim: int = 8) -> tuple[TrainingData, np.ndarray]:
@@ -52,7 +63,7 @@ def test_a_video_has_no_part_in_its_own() -> None:
     other = TrainingData(data.bank, WeakLabels(data.weak.classes, flipped))
     before, after = label_prior(data).data[:40, 0], label_prior(other).data[:40, 0]
     # the same map: of its two classes the one is what the other leaves, as every video has one of them
-    torch.testing.assert_close(before + after, torch.ones(40), atol=0.05, rtol=0)
+    torch.testing.assert_close(before + after, torch.zeros(40), atol=0.05, rtol=0)
     assert not torch.equal(label_prior(TrainingData(bank, data.weak)).data, label_prior(data).data)
 
 
@@ -62,26 +73,58 @@ def test_few_videos_are_enough(videos: int) -> None:
     assert torch.isfinite(label_prior(data).data).all()
 
 
-def test_only_the_warm_up_of_those_who_asked_sees_it(tmp_path: Path) -> None:
-    data, _ = planted()
-    small = {"hidden": 4, "segments": 16, "batch_size": 4, "steps": 6}
+def test_loss_is_least_where_attention_follows_the_prior() -> None:
+    prior = torch.tensor([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]])
+    low = warmup_loss(0.5 + 0.4 * prior, prior)
+    assert (low < warmup_loss(0.5 + 0.4 * prior.roll(1, 1), prior)).all()
+    assert (warmup_loss(0.5 - 0.4 * prior, prior) > 0).all()
+    torch.testing.assert_close(warmup_loss(0.2 + 0.1 * prior, prior), warmup_loss(0.8 + 0.1 * prior, prior))
+    torch.testing.assert_close(warmup_loss(0.5 + 0.4 * prior, 0.3 * prior), 0.3 * low)
+    flat = torch.full((2, 4), 0.5, requires_grad=True)
+    warmup_loss(flat, prior).sum().backward()
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
+    assert (
+        flat.grad * prior < 0
+    ).all()  # a step against the gradient raises attention where the prior is high
 
-    def trained(out: Path, **changes: object) -> SAL:
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_prior_fades_and_ends(name: str) -> None:
+    method, data = tiny.build(name, label_warmup=0.5), tiny.data(name)
+    method.begin_stage(0, data)
+    steps = method.stages(data)[0].steps
+    prior = [getattr(method.draw(0, step, data), "prior", None) for step in range(steps)]
+    assert [p is not None for p in prior] == [step < 0.5 * steps for step in range(steps)]
+    plain = tiny.build(name)
+    assert all(getattr(plain.draw(0, step, data), "prior", None) is None for step in range(steps))
+    whole = LabelWarmup(0.5).prior(data, 0.0, np.arange(len(data)))
+    half = LabelWarmup(0.5).prior(data, 0.25, np.arange(len(data)))
+    assert whole is not None
+    assert half is not None
+    torch.testing.assert_close(half, whole / 2)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_with_it_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    for check in (testing.check_losses, testing.check_resuming):
+        check(tiny.subject(name, label_warmup=0.5), tmp_path / check.__name__)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_attention_begins_where_snippets_tell_the_class(name: str, tmp_path: Path) -> None:
+    data, inside = planted(24)
+    found = []
+    for share in (0.0, 1.0):
         torch.manual_seed(0)
-        method = SAL(SALConfig(**small, **changes), dim=8, classes=data.weak.classes)  # type: ignore[arg-type]
-        fit(method, data, out, device="cpu", progress=False)
-        return method
-
-    warm = SAL(SALConfig(**small, label_warmup=0.5), dim=8, classes=data.weak.classes)  # type: ignore[arg-type]
-    kinds = [isinstance(warm.draw(0, step, data), PriorBatch) for step in range(6)]
-    assert kinds == [True] * 3 + [False] * 3
-    batch = warm.draw(0, 0, data)
-    chosen = warm.pseudo_labels(warm(batch.features, extras=True), batch.prior)  # type: ignore[attr-defined]
-    best = batch.prior.masked_fill(chosen == 0, torch.inf).amin(1)  # type: ignore[attr-defined]
-    assert (best >= batch.prior.masked_fill(chosen == 1, -torch.inf).amax(1)).all()  # type: ignore[attr-defined]
-    plain, off, on = (
-        trained(tmp_path / name, **changes).state_dict()
-        for name, changes in (("a", {}), ("b", {"label_warmup": 0.0}), ("c", {"label_warmup": 0.5}))
-    )
-    assert all(torch.equal(plain[k], off[k]) for k in plain)
-    assert any(not torch.equal(plain[k], on[k]) for k in plain)
+        method = find_method(name)(tiny.config(name, **LONGER[name], label_warmup=share), dim=8, classes="ab")
+        fit(method, data, tmp_path / str(share), device="cpu", progress=False)
+        assert isinstance(method, SnippetMethod)
+        value = np.concatenate(
+            [
+                np.interp(np.linspace(0, 1, 40), np.linspace(0, 1, len(s.foreground)), s.foreground)
+                for s in score_videos(method.eval(), data.bank)
+            ]
+        )
+        found.append((value[inside][:, None] > value[~inside]).mean())
+    assert found[1] > max(0.7, found[0] + 0.05)

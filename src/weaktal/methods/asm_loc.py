@@ -30,6 +30,7 @@ from weaktal.features.sampling import Warp, at_most_rows, random_positions, samp
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, find_runs, upsample
 from weaktal.localize.run_proposals import nms_by_class, scored_runs
+from weaktal.methods.label_prior import LabelWarmup, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
@@ -85,6 +86,14 @@ class ASMLocConfig(MethodConfig):
     attention_share: float = Field(0.0, ge=0, le=1, description="of attention in the curve that gives scores")
     video_score_bonus: float = Field(0.0, ge=0, description="video score added on attention segments")
     nms_threshold: float = Field(0.45, gt=0, le=1)
+
+    label_warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="not published: share of the base step in which attention is also drawn to the snippets "
+        "that look most like their video's classes (weaktal.methods.label_prior)",
+    )
 
     # What the published code does and a clean implementation would not; the published value is the default.
     sample_last: bool = Field(False, description="random sampling may draw the last snippet of a long video")
@@ -555,11 +564,13 @@ class SegmentBatch(Batch):
         boxes: (B, N, 2) int64, first and last row of the segments.
         count: (B,) int64, how many boxes of a video are used.
         targets: (B, T, K + 1) float, labels of snippets.
+        prior: (B, T), in the warm-up, see `LabelWarmup.prior`.
     """
 
     boxes: Tensor
     count: Tensor
     targets: Tensor
+    prior: Tensor | None = None
 
 
 # --- method ------------------------------------------------------------------------------------------------
@@ -581,6 +592,7 @@ class ASMLoc(SnippetMethod):
         super().__init__(config, dim=dim, classes=classes)
         kinds = [BaseNetwork] + [RefinementNetwork] * config.num_steps
         self.networks = nn.ModuleList(kind(config, dim, len(self.classes)) for kind in kinds)
+        self.warmup = LabelWarmup(config.label_warmup)
         self.stage = config.num_steps  # the step in training, or the last one with trained weights
         self.missing: tuple[int, ...] = ()  # steps without weights, after `from_published` of a single one
         self.pseudo: list[Detections] = []  # segments of the training videos, by the step that found them
@@ -621,6 +633,10 @@ class ASMLoc(SnippetMethod):
         at = random_positions(plan.rows[video], c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
         batch = data.batch(video, sampled(data.bank, video, at, length, plan.warp))
+        prior = None
+        if stage == 0:  # later steps begin with the segments of the step before
+            row = np.clip(np.rint(at), 0, data.bank.lengths[video][:, None] - 1).astype(np.int64)
+            prior = self.warmup.prior(data, step / self.stages(data)[stage].steps, video, row)
         boxes, count = plan.boxes(video, length)
         targets = torch.from_numpy(plan.targets(video, length, data.weak.multi_hot()[video]))
         return SegmentBatch(
@@ -628,12 +644,17 @@ class ASMLoc(SnippetMethod):
             boxes=boxes.to(device),
             count=count.to(device),
             targets=targets.to(device),
+            prior=prior,
         )
 
     def training_step(self, batch: SegmentBatch) -> dict[str, Tensor]:
         """Losses "total", "foreground", "background", "background_action", and "instance" in refinement."""
         out = by_rows(self.networks[self.stage], batch.features, None, batch.boxes, batch.count)
-        return losses(out, batch.labels, batch.targets, self.config, batch.known)
+        found = losses(out, batch.labels, batch.targets, self.config, batch.known)
+        if batch.prior is not None:
+            found["warmup"] = warmup_loss(out.attention[..., 0], batch.prior).mean()
+            found["total"] = found["total"] + found["warmup"]
+        return found
 
     def training_state(self) -> dict[str, Any]:
         return {

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import nms
+from weaktal.methods.label_prior import LabelWarmup, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
@@ -64,6 +65,10 @@ class ISSFConfig(MethodConfig):
     """Weight of the soft pseudo-label loss once the memory is in use."""
     memory_target_share: float = Field(0.2, ge=0, le=1)
     temperature: float = Field(0.2, gt=0)
+
+    label_warmup: float = Field(0.0, ge=0, le=1)
+    """Not published: share of the steps in which attention is also drawn to the snippets that look most
+    like their video's classes (`weaktal.methods.label_prior`)."""
 
     refined_share: float = Field(0.4, ge=0, le=1)
     """Share of the refined branch in the scores at test time."""
@@ -326,10 +331,12 @@ class ISSFBatch(Batch):
     Attributes:
         epochs: the epoch (from 0) that each video belongs to.
         rows: (N, D) the same features without padding, where they are at hand; `features` then is empty.
+        prior: (N,), in the warm-up, see `LabelWarmup.prior`.
     """
 
     epochs: tuple[int, ...] = ()
     rows: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class ISSF(SnippetMethod):
@@ -344,6 +351,7 @@ class ISSF(SnippetMethod):
     def __init__(self, config: ISSFConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
         self.network = ISSFNetwork(config, dim, len(self.classes))
+        self.warmup = LabelWarmup(config.label_warmup)
         self.memory = Memory(len(self.classes), config.memory_slots, config.width or dim)
 
     # training
@@ -366,7 +374,8 @@ class ISSF(SnippetMethod):
         orders = {e: data.order(0x155F, stage, int(e)) for e in np.unique(epochs)}
         video = np.array([orders[e][p] for e, p in zip(epochs, place, strict=True)])
         batch, rows = data.packed(video)
-        return ISSFBatch(**vars(batch), epochs=tuple(epochs.tolist()), rows=rows)
+        prior = self.warmup.prior(data, step / self.stages(data)[stage].steps, video)
+        return ISSFBatch(**vars(batch), epochs=tuple(epochs.tolist()), rows=rows, prior=prior)
 
     def before_step(self, stage: int, step: int, data: TrainingData) -> None:
         """Fills the memory before the step in which its first epoch begins (no step lies in between)."""
@@ -429,6 +438,10 @@ class ISSF(SnippetMethod):
             + c.attention_weight * losses["attention"]
             + spl_weight * losses["spl"]
         )
+        if batch.prior is not None:
+            parts = (torch.split(x, batch.sizes) for x in (base.attention, batch.prior))
+            losses["warmup"] = torch.stack([warmup_loss(a, p) for a, p in zip(*parts, strict=True)])
+            total = total + losses["warmup"]
         return {"total": total.sum(), **{name: value.sum() for name, value in losses.items()}}
 
     def _memory_features(self, out: Embedding, batch: ISSFBatch) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -20,12 +20,11 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
-from weaktal.features.bank import FeatureBank
 from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows, uniform_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
-from weaktal.methods.label_prior import label_prior
+from weaktal.methods.label_prior import LabelWarmup, PriorBatch
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import published_weights, shape_of
 from weaktal.nn.dropout import Dropout
@@ -92,7 +91,7 @@ class SALConfig(MethodConfig):
         label_warmup: share of the steps in which the pseudo positives are the snippets that look most like
             the classes of their video (`weaktal.methods.label_prior`), in place of those of largest
             actionness. Not published (0): which snippets are of largest actionness at first, the initial
-            weights decide, and what was chosen once is learnt to be chosen again. docs/trust.md measures it.
+            weights decide, and what was chosen once is learnt to be chosen again.
         drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
             itself.
         margin: outer margin of the outer-inner contrast, as a share of the segment. 0.2 is what the published
@@ -203,17 +202,6 @@ def training_rows(
     if sampling == "thumos14":
         return perturbed_rows(lengths, segments, rng)
     return np.concatenate([chained_rows([n], segments, rng) for n in lengths])
-
-
-@dataclass(frozen=True)
-class PriorBatch(Batch):
-    """A batch of the warm-up by labels.
-
-    Attributes:
-        prior: (B, T), how much each snippet looks like the classes of its video.
-    """
-
-    prior: Tensor
 
 
 # ---------------------------------------------------------------------------------------------- network
@@ -352,7 +340,7 @@ class SAL(SnippetMethod):
             raise InputError(
                 "SAL needs two streams of equal size, RGB and flow", field="dim", found=dim, expected="even"
             )
-        self._prior: tuple[TrainingData, FeatureBank] | None = None  # of the warm-up, made when first needed
+        self.warmup = LabelWarmup(config.label_warmup)
         hidden = config.hidden
         # the layout of the official checkpoints: convolutions at index 0 of a sequence
         self.encoder = nn.Sequential(nn.Conv1d(dim, hidden, config.kernel, padding=config.kernel // 2))
@@ -510,11 +498,8 @@ class SAL(SnippetMethod):
         video = data.shuffled(step, c.batch_size, drop_last=c.drop_last)
         rows = training_rows(data.bank.lengths[video], c.segments, c.sampling, data.rng(stage, step))
         batch = data.batch(video, data.bank.rows(video, rows))
-        if step >= c.label_warmup * self.stages(data)[stage].steps:
-            return batch
-        if self._prior is None or self._prior[0] is not data:
-            self._prior = data, label_prior(data)
-        return PriorBatch(**vars(batch), prior=self._prior[1].rows(video, rows)[..., 0])
+        prior = self.warmup.prior(data, step / self.stages(data)[stage].steps, video, rows)
+        return batch if prior is None else PriorBatch(**vars(batch), prior=prior)
 
     # ---------------------------------------------------------------------------------- localization
 

@@ -28,6 +28,7 @@ from weaktal.features.sampling import AnyGenerator, perturbed_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import soft_nms
+from weaktal.methods.label_prior import LabelWarmup, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
@@ -92,6 +93,13 @@ class STCLNetConfig(MethodConfig):
     coactivity_weight: float = Field(1.0, description="alpha 3")
     mutual_weight: float = Field(1.0, description="alpha 4")
     contrast_weight: float = 1.0
+    label_warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="not published: share of the steps in which attention is also drawn to the snippets "
+        "that look most like their video's classes (weaktal.methods.label_prior)",
+    )
     log_every: int = Field(200, ge=1, description="steps that count as one epoch")
 
     # localization
@@ -597,10 +605,12 @@ class ExemplarBatch(Batch):
     Attributes:
         bank: the features of the training videos.
         exemplars: (C, M, S) int64, rows of ``bank.data``: the sampled exemplar videos.
+        prior: (B, S), in the warm-up, see `LabelWarmup.prior`.
     """
 
     bank: FeatureBank
     exemplars: Tensor
+    prior: Tensor | None = None
 
 
 # --- the method --------------------------------------------------------------------------------------------
@@ -636,6 +646,7 @@ class STCLNet(SnippetMethod):
         self.network = STCLNetwork(dim, len(classes), config)
         self.register_buffer("exemplars", torch.zeros(len(classes) + 1, config.exemplar_videos, dim))
         self.register_buffer("has_exemplars", torch.tensor(False))
+        self.warmup = LabelWarmup(config.label_warmup)
         self._training_data: tuple[TrainingData, VideoLists] | None = None
 
     # training
@@ -681,7 +692,8 @@ class STCLNet(SnippetMethod):
         video = draw_videos(rng, lists, min(c.pairs, c.batch_size // 2), c.batch_size)
         rows = perturbed_rows(bank.lengths[video], c.snippets, rng)
         batch = data.batch(video, bank.rows(video, rows))
-        return ExemplarBatch(**vars(batch), bank=bank, exemplars=self._draw_exemplars(rng, data))
+        prior = self.warmup.prior(data, step / c.iterations, video, rows)
+        return ExemplarBatch(**vars(batch), bank=bank, exemplars=self._draw_exemplars(rng, data), prior=prior)
 
     def _draw_exemplars(self, rng: AnyGenerator, data: TrainingData) -> Tensor:
         c, bank = self.config, data.bank
@@ -702,7 +714,12 @@ class STCLNet(SnippetMethod):
         self.has_exemplars.fill_(False)
         exemplars = self.embed_exemplars(batch.exemplars, batch.bank)
         out = by_rows(self.network, batch.features, exemplars=exemplars)
-        return losses(out, batch.labels, self.config, known=batch.known)
+        found = losses(out, batch.labels, self.config, known=batch.known)
+        if batch.prior is not None:
+            both = torch.cat([out.rgb_attention, out.flow_attention], -1).mT
+            found["warmup"] = warmup_loss(both, batch.prior[:, None]).mean()
+            found["total"] = found["total"] + found["warmup"]
+        return found
 
     # inference
 
