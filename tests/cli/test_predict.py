@@ -13,10 +13,12 @@ import yaml
 pytest.importorskip("av")
 pytest.importorskip("cv2")
 
+from weaktal import Run
 from weaktal.cli import main
 from weaktal.core import Detections
 from weaktal.demo import render
 from weaktal.formats import load_detections
+from weaktal.train.calibration import Calibration, HeldOut, Pair, identity
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +191,49 @@ def test_times_are_those_of_a_player_and_names_stay_as_they_are(
         segments / f"{late.stem}.srt"
     ).read_text().count(" --> ")
     assert r"title [x7Qk3]\n2.mp4: the picture begins 3.00 s" in capsys.readouterr().err
+
+
+def test_a_calibrated_run_shows_what_keeps_to_the_rate(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "it")
+    folder, run = tmp_path / "it", Run.open(tmp_path / "it/run")
+    found = load_detections(run.folder / "detections.json")
+    best = {name: found.of(name).score.max() for name in found.names}
+    low, high = sorted(best, key=lambda name: float(best[name]))
+    # forty videos without any class, of which one may show some at 5 %: the second best lies between the two
+    between = float(best[low] + best[high]) / 2
+    held_out = [
+        HeldOut(video=f"v{i}", fold=0, labels=(), found={c: Pair(score=score) for c in run.config.classes})
+        for i, score in enumerate([between + 1, *np.linspace(between, between - 1, 39).tolist()])
+    ]
+    made = Calibration(
+        run=identity(run), subset="train", folds=2, classes=run.config.classes, videos=tuple(held_out)
+    )
+    (run.folder / "calibration.json").write_text(made.model_dump_json())
+    assert made.threshold(0.05) == np.nextafter(between, np.inf)
+    assert predict(folder, tmp_path / "default") == 0
+    said = capsys.readouterr().out
+    assert f"{low}: nothing found" in said
+    assert f"{high}: nothing found" not in said
+    assert f"{high}: " in said
+    assert (tmp_path / f"default/segments/{low}.srt").read_text() == ""
+    assert (
+        "false alarms in at most 5 % of the videos without a class"
+        in (tmp_path / "default/report.html").read_text()
+    )
+    rows = (tmp_path / "default/segments.csv").read_text()
+    assert high in rows
+    assert low not in rows
+    assert len(load_detections(tmp_path / "default/detections.json")) == len(found)
+    for rate in ("0.9", "off"):  # everything, and what has 0.7 of each video's best
+        assert predict(folder, tmp_path / rate, "--false-alarms", rate) == 0
+        assert "nothing found" not in capsys.readouterr().out
+    for words, message in (
+        (["--false-alarms", "0.01"], "so few held-out videos"),
+        (["--false-alarms", "0.05", "--threshold", "0.2"], "not both"),
+        (["--false-alarms", "1.5"], "above 0 and below 1"),
+    ):
+        assert predict(folder, tmp_path / "refused", *words) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()

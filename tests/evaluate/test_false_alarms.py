@@ -16,6 +16,7 @@ from weaktal.evaluate.false_alarms import (
     pair_recall,
     threshold_for,
     top_scores,
+    wrong_videos,
 )
 
 
@@ -41,12 +42,15 @@ def test_rate_and_recall_by_hand() -> None:
     # x: absent in two, shown in one; y: absent in three, shown in two; z: absent in four, in none
     assert false_alarm_rate(top, ~present, 0.5) == pytest.approx((1 / 2 + 2 / 3 + 0) / 3)
     assert pair_recall(top, present, 0.5) == pytest.approx(1 / 3)
+    assert wrong_videos(top, ~present, 0.5) == 3 / 4
+    assert wrong_videos(top[:2], np.array([[0, 0, 0], [0, 0, 1]], bool), 0.5) == 0
     # without a threshold everything that was found is shown, and nothing else
     assert pair_recall(top, present, none) == pytest.approx(2 / 3)
     assert false_alarm_rate(top, ~present, none) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
     # a class that every video has is no part of the mean
     assert false_alarm_rate([[0.9, 0.9], [0.9, 0.1]], [[False, True], [False, True]], 0.5) == 0.5
     assert math.isnan(false_alarm_rate(top, np.zeros_like(present), 0.5))
+    assert math.isnan(wrong_videos(top, np.zeros_like(present), 0.5))
     assert math.isnan(pair_recall(top, np.zeros_like(present), 0.5))
 
 

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     options.add_run(parser)
     options.add_data(parser, "the one that was trained on")
-    add("--folds", type=options.count, default=5, help="parts of the training videos, held out in turn (5)")
+    add("--folds", type=options.count, help="parts of the training videos, held out in turn (default 5)")
     add("--fold", type=options.seed, help="train this refit alone (from 0 on); a later call does the rest")
     add("--jobs", type=options.count, help="refits at a time (default: what the machine takes)")
     add("--keep", action="store_true", help="keep the weights of the refits")

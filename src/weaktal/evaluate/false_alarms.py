@@ -53,6 +53,21 @@ def false_alarm_rate(top: ArrayLike, absent: ArrayLike, threshold: float) -> flo
     return float((_shown(top, threshold) * weights).sum()) if np.any(absent) else float("nan")
 
 
+def wrong_videos(top: ArrayLike, absent: ArrayLike, threshold: float) -> float:
+    """The share of the videos that show any class which is known not to occur; higher than the rate.
+
+    Args:
+        top, absent, threshold: see `false_alarm_rate`.
+
+    Returns:
+        In [0, 1], of the videos that are known to be without some class; NaN if there is none.
+    """
+    known = np.asarray(absent, bool)
+    some = known.any(axis=1)
+    wrong = (_shown(top, threshold) & known).any(axis=1)
+    return float(wrong[some].mean()) if some.any() else float("nan")
+
+
 def pair_recall(top: ArrayLike, present: ArrayLike, threshold: float) -> float:
     """The share of the pairs of a video and a class that occurs in it of which the class is shown.
 

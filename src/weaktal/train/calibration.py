@@ -21,7 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weaktal.core import InputError, shown
 from weaktal.core.reading import read_json
-from weaktal.evaluate.false_alarms import false_alarm_rate, least_rate, pair_recall, threshold_for
+from weaktal.evaluate.false_alarms import (
+    false_alarm_rate,
+    least_rate,
+    pair_recall,
+    threshold_for,
+    wrong_videos,
+)
 from weaktal.train.members import fingerprint, open_members
 from weaktal.train.predict import CLEAR
 from weaktal.train.run import FUSED, Run
@@ -75,12 +81,14 @@ class Point:
     Attributes:
         threshold: least score of what is shown; -inf for everything.
         false_alarms: mean over classes of the share of videos without the class that show it, in [0, 1].
+        wrong_videos: share of the videos that show any class that does not occur in them.
         recall: share of the pairs of a video and a class that occurs in it of which the class is shown.
         segments: shown per video, none over another.
     """
 
     threshold: float
     false_alarms: float
+    wrong_videos: float
     recall: float
     segments: float
 
@@ -149,6 +157,7 @@ class Calibration(BaseModel):
         return Point(
             threshold,
             false_alarm_rate(self.top, self.absent, threshold),
+            wrong_videos(self.top, self.absent, threshold),
             pair_recall(self.top, self.present, threshold),
             float((np.array(segments) >= threshold).sum()) / max(1, len(self.videos)),
         )
@@ -165,7 +174,8 @@ class Calibration(BaseModel):
         """The table, for people."""
         lines = [
             f"{len(self.videos)} videos, held out in {self.folds} folds; {len(self.classes)} classes",
-            f"{'at most':>8}  {'threshold':>9}  {'false alarms':>12}  {'recall':>6}  segments a video",
+            f"{'at most':>8}  {'threshold':>9}  {'false alarms':>12}  {'in any class':>12}  {'recall':>6}  "
+            "segments a video",
         ]
         for rate, point in self.table().items():
             if point is None:
@@ -173,7 +183,8 @@ class Calibration(BaseModel):
                 continue
             least = "none" if point.threshold == -math.inf else f"{point.threshold:.4g}"
             lines.append(
-                f"{100 * rate:6g} %  {least:>9}  {100 * point.false_alarms:10.1f} %  {point.recall:6.2f}  "
+                f"{100 * rate:6g} %  {least:>9}  {100 * point.false_alarms:10.1f} %  "
+                f"{100 * point.wrong_videos:10.1f} %  {point.recall:6.2f}  "
                 f"{point.segments:.2f}"
             )
         return "\n".join([*lines, *self.notes])

@@ -67,6 +67,7 @@ class Plan:
 
     Attributes:
         subset: role or name of the videos.
+        folds: how many there are.
         fold: by video.
         labels: indices of the classes that occur, by video.
         complete: the videos of whose other classes it is known that they do not occur.
@@ -74,14 +75,20 @@ class Plan:
     """
 
     subset: str
+    folds: int
     fold: Mapping[str, int]
     labels: Mapping[str, tuple[int, ...]]
     complete: frozenset[str]
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, folds: int) -> Plan:
+    def of(cls, run: Run, dataset: Dataset, folds: int | None = None) -> Plan:
         """The folds of the videos that a run was trained on; the same for every run on these videos.
+
+        Args:
+            run: which is no fused run.
+            dataset: with these videos.
+            folds: how many; by default as many as were begun with, otherwise `FOLDS`, or one for each video.
 
         Raises:
             InputError: fewer videos than folds.
@@ -93,13 +100,15 @@ class Plan:
             v for v in annotations if v.name in usable and (v.labels or v.complete) and v.name not in left_out
         ]
         labels = {v.name: v.labels for v in trained_on}
+        folds = folds or _begun_with(run) or min(FOLDS, len(labels))
         if not 2 <= folds <= len(labels):
             raise InputError(
                 "that many folds cannot be made", found=folds, expected=f"2 to {len(labels)}, a video each"
             )
         fold = fold_of(list(labels.values()), folds)
         complete = frozenset(v.name for v in trained_on if v.complete)
-        return cls(subset, dict(zip(labels, fold, strict=True)), labels, complete, annotations.classes)
+        by_name = dict(zip(labels, fold, strict=True))
+        return cls(subset, folds, by_name, labels, complete, annotations.classes)
 
     def held_out(self, fold: int) -> list[str]:
         """The videos of a fold."""
@@ -143,7 +152,7 @@ def refit_fold(
     fold: int,
     data: Dataset | PathLike | None = None,
     *,
-    folds: int = FOLDS,
+    folds: int | None = None,
     keep: bool = False,
     device: str | None = None,
     max_memory: str | None = None,
@@ -165,8 +174,8 @@ def refit_fold(
     run = Run.open(run)
     dataset = _dataset(run, data)
     plan = Plan.of(run, dataset, folds)
-    if not 0 <= fold < folds:
-        raise InputError("no such fold", found=fold, expected=f"0 to {folds - 1}")
+    if not 0 <= fold < plan.folds:
+        raise InputError("no such fold", found=fold, expected=f"0 to {plan.folds - 1}")
     _begin(run, plan)
     folder = run.folder / FOLDER / f"fold{fold}"
     if (folder / FOUND).exists():
@@ -218,10 +227,19 @@ def _dataset(run: Run, data: Dataset | PathLike | None) -> Dataset:
     return data if isinstance(data, Dataset) else Dataset.load(data)
 
 
+def _begun_with(run: Run) -> int | None:
+    """How many folds the refits of this state of a run were begun with."""
+    try:
+        found = read_json(run.folder / FOLDER / PLAN)
+        return int(found["folds"]) if found["run"] == identity(run) else None
+    except (InputError, LookupError, TypeError, ValueError):
+        return None
+
+
 def _begin(run: Run, plan: Plan) -> None:
     """Make the folder of the refits; one of another state of the run, or of other folds, is emptied."""
     folder = run.folder / FOLDER
-    new = {"run": identity(run), "subset": plan.subset, "fold": dict(plan.fold)}
+    new = {"run": identity(run), "subset": plan.subset, "folds": plan.folds, "fold": dict(plan.fold)}
     path = folder / PLAN
     if path.exists():
         try:
@@ -237,7 +255,7 @@ def calibrate(
     run: Run | PathLike,
     data: Dataset | PathLike | None = None,
     *,
-    folds: int = FOLDS,
+    folds: int | None = None,
     jobs: int | None = None,
     keep: bool = False,
     device: str | None = None,
@@ -248,7 +266,7 @@ def calibrate(
 
     The training videos are dealt into folds, and for each fold the method is trained anew on the others, with
     the settings, the schedule and the seed of the run, as a process of its own; of a fused run, every member
-    is. It takes about `folds` - 1 times as long as the training took. Killed at any moment, the next call
+    is. With five folds it takes four times as long as the training took. Killed at any moment, the next call
     goes on. A run that has its calibration is not calibrated again.
 
     Scores of two trainings have not the same range. Those of a refit are put on the scale of the run by their
@@ -258,7 +276,8 @@ def calibrate(
     Args:
         run: a run of any method, or a fused one; or its directory.
         data: a data set, or its description; default the one that was trained on.
-        folds: how many parts; each refit sees all but one.
+        folds: how many parts, of which each refit sees all but one. Default what was begun with, otherwise 5,
+            or as many as there are videos.
         jobs: refits at a time; by default what the cores and the memory, or the GPUs, take.
         keep: keep the weights of the refits.
         device: where they run; default as the run was trained.
@@ -277,14 +296,15 @@ def calibrate(
     """
     run = Run.open(run)
     known = read_calibration(run)
-    if known is not None and known.folds == folds:
+    if known is not None and folds in (None, known.folds):
         return known
     fused = run.config.method == FUSED
     members = open_members(run) if fused else [run]
     dataset = _dataset(run, data)
     of = [dataset if not fused or fits(m, dataset) else _dataset(m, None) for m in members]
+    plan = Plan.of(members[0], of[0], folds)
+    folds = plan.folds
     plans = [Plan.of(m, d, folds) for m, d in zip(members, of, strict=True)]
-    plan = plans[0]
     if any(p.fold != plan.fold for p in plans):
         raise InputError("the members of this run were trained on different videos", file=run.folder)
     if all(len(plan.labels[name]) == len(plan.classes) for name in plan.complete):

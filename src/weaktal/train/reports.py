@@ -15,7 +15,7 @@ from weaktal.core import Annotations, CoverageWarning, Detections, InputError, S
 from weaktal.dataset import Dataset
 from weaktal.evaluate import Interval, Protocol, analyse, differences, evaluate, get_protocol, intervals
 from weaktal.evaluate.baseline import chance_detections
-from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores
+from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores, wrong_videos
 from weaktal.evaluate.notes import aligned, unknown_classes
 from weaktal.features.extract.pictures import find_video, video_pictures
 from weaktal.formats import load_detections, segments
@@ -271,15 +271,17 @@ def _thresholds(found: _Found, annotations: Annotations) -> list[dict[str, float
         return []
     top = top_scores(found.detections, list(annotations.videos))
     present = np.array([[c in v.labels for c in range(len(annotations.classes))] for v in annotations], bool)
-    complete = np.array([bool(v.complete) for v in annotations])
+    absent = ~present & np.array([bool(v.complete) for v in annotations])[:, None]
     return [
         {
             "rate": rate,
             "threshold": point.threshold,
             "held_out": point.false_alarms,
+            "held_out_videos": point.wrong_videos,
             "held_out_recall": point.recall,
             "segments": point.segments,
-            "false_alarms": false_alarm_rate(top, ~present & complete[:, None], point.threshold),
+            "false_alarms": false_alarm_rate(top, absent, point.threshold),
+            "wrong_videos": wrong_videos(top, absent, point.threshold),
             "recall": pair_recall(top, present, point.threshold),
         }
         for rate, point in calibration.table().items()
