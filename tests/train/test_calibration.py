@@ -21,7 +21,7 @@ from weaktal.localize.fusion import Scale, fuse_detections
 from weaktal.train import refits
 from weaktal.train.calibration import Calibration, HeldOut, Pair, least_shown, read_calibration
 from weaktal.train.localize import found_by
-from weaktal.train.refits import Plan, carried_over, fold_of, refit_fold
+from weaktal.train.refits import Folds, carried_over, fold_of, refit_fold
 
 SETTINGS = {**TINY, "epochs": 4, "learning_rate": 1e-3}
 
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_refits_see_the_other_folds_alone(trained: Path, tmp_path: Path) -> None:
     run, data = Run.open(trained / "run0"), Dataset.load(trained / "data.yaml")
-    plan = Plan.of(run, data, 2)
+    plan = Folds.of(run, data, 2)
     calibration = read_calibration(run)
     assert calibration is not None
     assert sorted(v.video for v in calibration.videos) == sorted(plan.fold) == ["v0", "v1", "v2", "v3"]
@@ -113,7 +113,7 @@ def test_a_fused_run_is_calibrated_on_its_own_scale(trained: Path) -> None:
     assert calibration is not None
     assert calibration.folds == 2  # as its first member was begun with, whose refits are used again
     members = [trained / "run0", trained / "run1"]
-    plan = Plan.of(Run.open(members[0]), data, 2)
+    plan = Folds.of(Run.open(members[0]), data, 2)
     found = [load_detections(m / "calibration/fold0/found.json", data.classes) for m in members]
     others = [np.isin(d.video, [d.names.index(n) for n in plan.others(0)]) for d in found]
     fused = fuse_detections(found, scales=[Scale.of(d[o]) for d, o in zip(found, others, strict=True)])
@@ -186,9 +186,9 @@ def test_negatives_are_held_out_and_videos_of_unknown_labels_are_not(trained: Pa
             return replace(video, labels=(), complete=False, instances=Instances())
         return replace(video, complete=video.name != "v2")
 
-    plan = Plan.of(run, replace(data, annotations=data.annotations.map(change)), 3)
+    plan = Folds.of(run, replace(data, annotations=data.annotations.map(change)), 3)
     assert sorted(plan.fold) == ["v0", "v2", "v3"]
-    assert Plan.of(Run.open(trained / "run1"), data).folds in (2, 4)  # begun with, or one for each video
+    assert Folds.of(Run.open(trained / "run1"), data).folds in (2, 4)  # begun with, or one for each video
     assert plan.labels["v0"] == ()
     assert plan.complete == {"v0", "v3"}
 
@@ -268,7 +268,7 @@ def test_folds_spread_every_class() -> None:
 
 def test_scores_are_carried_over_by_rank() -> None:
     labels = {f"v{i}": (0,) for i in range(10)}
-    plan = Plan("train", 2, {f"v{i}": i % 2 for i in range(10)}, labels, frozenset(labels), ("a", "b"))
+    plan = Folds("train", 2, {f"v{i}": i % 2 for i in range(10)}, labels, frozenset(labels), ("a", "b"))
     rng = np.random.default_rng(0)
     names = tuple(plan.fold)
     columns = (np.arange(10), np.zeros(10), np.ones(10), np.zeros(10, int))

@@ -22,6 +22,7 @@ from weaktal.dataset import Dataset
 from weaktal.formats import load_detections
 from weaktal.train.config import split_settings
 from weaktal.train.predict import predictor_of
+from weaktal.train.refits import Folds, refit_fold
 
 FEW: dict[str, Any] = {"epochs": 2, "batch_size": 2, "lr": 1e-3}
 ASM = {"num_steps": 0, "epochs": 2, "snippets": 16, "heads": 2, "batch_size": 2}
@@ -67,6 +68,23 @@ def test_a_run_predicts_what_it_localizes(trained: Path, name: str) -> None:
     alone, scores = predictor_of(run)(video, np.array(dataset.store.load(video)), dataset.store.axis(video))
     assert scores is not None  # those of the base
     np.testing.assert_allclose(np.sort(alone.score), np.sort(found.of(video).score), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["hr_pro", "p_mil_on_sal"])
+def test_a_refit_holds_videos_out_of_its_base_too(trained: Path, name: str) -> None:
+    run, data = Run.open(trained / name), Dataset.load(trained / "data.yaml")
+    plan = Folds.of(run, data, 2)
+    folder = refit_fold(run, 1, folds=2, device="cpu")
+    for ours, its in ((folder, run.folder), (folder / "base", run.folder / "base")):
+        assert Run.open(ours).config.config == Run.open(its).config.config
+        assert Run.open(ours).config.method == Run.open(its).config.method
+        assert Run.open(ours).config.data["left_out"] == plan.held_out(1)
+        assert not (ours / "checkpoints").exists()
+    segments = load_detections(folder / "base/proposals.json", data.classes)
+    assert np.bincount(segments.video, minlength=len(segments.names)).min() > 0
+    assert sorted(segments.names) == sorted(data.annotations.videos if data.annotations else ())
+    found = load_detections(folder / "found.json", data.classes)
+    assert {found.names[v] for v in found.video} >= set(plan.held_out(1))
 
 
 def test_runs_are_fused_and_reported(trained: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ RANKS = 101  # at which scores of two trainings are compared
 
 
 @dataclass(frozen=True)
-class Plan:
+class Folds:
     """Which training video is held out in which fold.
 
     Attributes:
@@ -82,7 +82,7 @@ class Plan:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, folds: int | None = None) -> Plan:
+    def of(cls, run: Run, dataset: Dataset, folds: int | None = None) -> Folds:
         """The folds of the videos that a run was trained on; the same for every run on these videos.
 
         Args:
@@ -173,7 +173,7 @@ def refit_fold(
     """
     run = Run.open(run)
     dataset = _dataset(run, data)
-    plan = Plan.of(run, dataset, folds)
+    plan = Folds.of(run, dataset, folds)
     if not 0 <= fold < plan.folds:
         raise InputError("no such fold", found=fold, expected=f"0 to {plan.folds - 1}")
     _begin(run, plan)
@@ -236,7 +236,7 @@ def _begun_with(run: Run) -> int | None:
         return None
 
 
-def _begin(run: Run, plan: Plan) -> None:
+def _begin(run: Run, plan: Folds) -> None:
     """Make the folder of the refits; one of another state of the run, or of other folds, is emptied."""
     folder = run.folder / FOLDER
     new = {"run": identity(run), "subset": plan.subset, "folds": plan.folds, "fold": dict(plan.fold)}
@@ -302,9 +302,9 @@ def calibrate(
     members = open_members(run) if fused else [run]
     dataset = _dataset(run, data)
     of = [dataset if not fused or fits(m, dataset) else _dataset(m, None) for m in members]
-    plan = Plan.of(members[0], of[0], folds)
+    plan = Folds.of(members[0], of[0], folds)
     folds = plan.folds
-    plans = [Plan.of(m, d, folds) for m, d in zip(members, of, strict=True)]
+    plans = [Folds.of(m, d, folds) for m, d in zip(members, of, strict=True)]
     if any(p.fold != plan.fold for p in plans):
         raise InputError("the members of this run were trained on different videos", file=run.folder)
     if all(len(plan.labels[name]) == len(plan.classes) for name in plan.complete):
@@ -392,13 +392,13 @@ def _refit(
     return failed
 
 
-def _by_name(found: Detections, plan: Plan) -> Detections:
+def _by_name(found: Detections, plan: Folds) -> Detections:
     """Detections in the videos of a plan, as its data set spells them."""
     known = NameIndex(plan.fold)
     return found.renamed(lambda name: known.find(name) or name)
 
 
-def _found_again(run: Run, members: Sequence[Run], plan: Plan, fold: int) -> Detections:
+def _found_again(run: Run, members: Sequence[Run], plan: Folds, fold: int) -> Detections:
     """What the refit of a fold finds in all training videos; of a fused run, the refits of its members."""
     folders = [m.folder / FOLDER / f"fold{fold}" for m in members]
     if run.config.method != FUSED:
@@ -427,7 +427,7 @@ def _of_videos(found: Detections, names: set[str]) -> Detections:
     return found[wanted[found.video]] if len(found) else found
 
 
-def carried_over(again: Detections, own: Detections, plan: Plan, fold: int) -> FloatArray:
+def carried_over(again: Detections, own: Detections, plan: Folds, fold: int) -> FloatArray:
     """The scores of a refit on the scale of the run.
 
     Weak labels give both the same yardstick: the highest score of each class that occurs in a training video.
@@ -457,13 +457,13 @@ def carried_over(again: Detections, own: Detections, plan: Plan, fold: int) -> F
     return np.asarray(np.interp(x, a, b[first]) + beyond)
 
 
-def _of_labels(found: Detections, plan: Plan, videos: Sequence[str]) -> FloatArray:
+def _of_labels(found: Detections, plan: Folds, videos: Sequence[str]) -> FloatArray:
     """The highest scores of the classes that occur in these videos, where they were found."""
     top = top_scores(found, videos)[plan.present(videos, found.classes)]
     return np.asarray(top[top > -np.inf])
 
 
-def _held_out(found: Detections, plan: Plan, fold: int) -> list[HeldOut]:
+def _held_out(found: Detections, plan: Folds, fold: int) -> list[HeldOut]:
     """What a refit finds in its held-out videos, scores on the scale of the run."""
     videos = plan.held_out(fold)
     top = top_scores(found, videos)
@@ -484,7 +484,7 @@ def _held_out(found: Detections, plan: Plan, fold: int) -> list[HeldOut]:
     return out
 
 
-def _notes(run: Run, members: Sequence[Run], plan: Plan) -> list[str]:
+def _notes(run: Run, members: Sequence[Run], plan: Folds) -> list[str]:
     """What to know about a calibration."""
     notes = []
     everywhere = [
