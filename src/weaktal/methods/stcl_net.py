@@ -819,22 +819,21 @@ def localize(scores: Sequence[SnippetScores], classes: Sequence[str], config: ST
 
     Everything is in snippets until the end; rows are ordered by video, class and picking of the soft-NMS.
     """
-    return Detections.concatenate([_localize(s, classes, config) for s in scores], classes)
-
-
-def _localize(s: SnippetScores, classes: Sequence[str], config: STCLNetConfig) -> Detections:
-    label, start, end, score = proposals(s, config)
-    rows, score = soft_nms(
-        start,
-        end,
-        score,
-        sigma=config.sigma,
-        plus_one=config.nms_plus_one,
-        lift_negative=config.nms_lifts_negative,
-        group=label,
-    )
-    start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
-    return Detections.in_video(s.video, classes, start, end, label[rows], score)
+    found = []
+    for s in scores:
+        label, start, end, score = proposals(s, config)
+        rows, score = soft_nms(
+            start,
+            end,
+            score,
+            sigma=config.sigma,
+            plus_one=config.nms_plus_one,
+            lift_negative=config.nms_lifts_negative,
+            group=label,
+        )
+        start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
+        found.append(Detections.in_video(s.video, classes, start, end, label[rows], score))
+    return Detections.concatenate(found, classes)
 
 
 def proposals(

@@ -9,21 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def topk_mean(x: Tensor, k: int) -> Tensor:
-    """Mean of the `k` largest values over time.
-
-    Args:
-        x: (B, T, C).
-        k: 1 <= k <= T.
-
-    Returns:
-        (B, C).
-    """
-    return x.topk(k, dim=1).values.mean(dim=1)
-
-
 def masked_topk_mean(x: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """`topk_mean` with a number of snippets of its own for every video of a padded batch.
+    """Mean of the `k` largest values over time, of a padded batch.
 
     Args:
         x: (B, T, C).
@@ -50,7 +37,7 @@ def best_share_mean(x: Tensor, divisor: int, mask: Tensor | None = None) -> Tens
         (B, C).
     """
     if mask is None:
-        return topk_mean(x, max(1, x.shape[1] // divisor))
+        return x.topk(max(1, x.shape[1] // divisor), dim=1).values.mean(dim=1)
     return masked_topk_mean(x, (mask.sum(1) // divisor).clamp(min=1), mask)
 
 
