@@ -1,0 +1,105 @@
+"""The tests of all that works without torch, under other versions of Python: `python tests/pythons.py`.
+
+For each version the interpreter that the machine has: ``pythonX.Y``, or one that pyenv or uv keeps. One that
+is not there is skipped, and the last line says so. Each has an environment of its own in ``build/``, with the
+versions of ``constraints.txt``. ``--torch`` installs everything instead and runs all tests; PyPI's torch for
+x86_64 is a CUDA build of several GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = ("3.12", "3.13", "3.14")  # 3.11 is what everything else runs under
+# what the rooms without torch import, and their tests
+PACKAGES = """
+    numpy pyyaml pydantic safetensors rich jinja2 matplotlib orjson h5py av opencv-contrib-python-headless
+    defusedxml pympi-ling praatio opentimelineio otio-fcpx-xml-adapter otio-cmx3600-adapter
+    pytest pytest-xdist hypothesis pandas
+"""
+TESTS = """
+    tests/core tests/formats tests/evaluate tests/localize tests/report tests/test_dataset.py
+    tests/cli/test_data.py tests/cli/test_evaluate.py tests/cli/test_diagnose.py tests/features
+    --ignore=tests/features/extract --ignore=tests/features/test_sampling.py
+"""
+
+
+def interpreter(version: str) -> Path | None:
+    """An interpreter of a version on this machine, of several the newest that pyenv or uv keeps."""
+    asks = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+    for place in (shutil.which(f"python{version}"), *_kept(version)):
+        # a shim of pyenv is there even where its interpreter is not
+        if place and _said([str(place), "-c", asks]) == version:
+            return Path(place)
+    return None
+
+
+def _kept(version: str) -> list[Path]:
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = list(pyenv.glob(f"{version}.*/bin/python"))
+    if uv := _said(["uv", "python", "dir"]):
+        found += Path(uv).glob(f"cpython-{version}.*/bin/python")
+    return sorted(found, key=lambda p: int(re.findall(r"\d+", p.parts[-3])[2]), reverse=True)
+
+
+def _said(command: list[str]) -> str | None:
+    """What a command prints; None if it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def passes(python: Path, version: str, torch: bool) -> bool:
+    """Install what is needed, and test."""
+    home = ROOT / "build" / f"python{version}{'-torch' if torch else ''}"
+    own = home / "bin/python"
+    if not own.exists():
+        subprocess.run([python, "-m", "venv", home], check=True)
+    install = [
+        own,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-c",
+        ROOT / "constraints.txt",
+    ]
+    if torch:
+        subprocess.run([*install, "-e", f"{ROOT}[all,dev]"], check=True)
+    else:
+        subprocess.run([*install, *PACKAGES.split()], check=True)
+        subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
+    tests = [] if torch else TESTS.split()
+    print(f"Python {version} ({python})", flush=True)
+    command = [own, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "versions", nargs="*", default=VERSIONS, metavar="X.Y", help="default: all that we name"
+    )
+    parser.add_argument("--torch", action="store_true", help="install torch, too, and run all tests")
+    args = parser.parse_args()
+    told: dict[str, list[str]] = {"passed": [], "FAILED": [], "skipped, not on this machine": []}
+    for version in args.versions:
+        python = interpreter(version)
+        kind = 2 if python is None else 0 if passes(python, version, args.torch) else 1
+        told[list(told)[kind]].append(version)
+    print("pythons: " + "; ".join(f"{kind}: {', '.join(v)}" for kind, v in told.items() if v))
+    return 1 if told["FAILED"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
