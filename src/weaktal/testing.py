@@ -145,7 +145,22 @@ def check_configuration(subject: Subject, folder: Path) -> None:
 
 def check_losses(subject: Subject, folder: Path) -> None:
     """In every stage losses are finite scalars with a "total", and gradients are finite and not all zero."""
-    method, data = subject.build(), subject.data()
+    _check_steps(subject.build(), subject.data())
+
+
+def check_negatives(subject: Subject, folder: Path) -> None:
+    """The same where nothing occurs in three of four videos, so that some batches hold no class."""
+    data = subject.data()
+    point = subject.kind.supervision == "point"
+    weak = tuple(
+        v if i % 4 == 0 else WeakVideo(v.name, (), Points() if point else None)
+        for i, v in enumerate(data.weak.videos)
+    )
+    _check_steps(subject.build(), replace(data, weak=WeakLabels(data.weak.classes, weak)))
+
+
+def _check_steps(method: Method, data: TrainingData) -> None:
+    """Up to four steps of every stage."""
     stages = list(method.stages(data))
     assert stages, "there is no stage"
     for s, stage in enumerate(stages):
@@ -260,6 +275,7 @@ def check_segments(found: Detections, bank: FeatureBank, classes: tuple[str, ...
 CHECKS: tuple[Callable[[Subject, Path], None], ...] = (
     check_configuration,
     check_losses,
+    check_negatives,
     check_any_length,
     check_padding,
     check_checkpoint,

@@ -465,6 +465,8 @@ class Student(Method):
         target = targets(batch, place, stride, config.levels, len(self.classes), config.radius)
         focal = focal_loss(output.classes.float(), target.classes, config.focus) * target.class_weight
         diou = diou_loss(output.distance.float(), target.distance) * target.weight
+        if batch.known is not None:
+            focal = focal * batch.known[:, None]
         positives = (target.classes * target.class_weight).sum().clamp(min=1)
         losses = {
             "classes": (focal * output.counts[..., None]).sum() / positives,
@@ -528,7 +530,8 @@ class Student(Method):
             data.labels[torch.from_numpy(video)],
             tuple(data.bank.names[v] for v in video),
             tuple(axes),
-            *(pad_sequence(list(x), batch_first=True).to(features.device) for x in zip(*shown, strict=True)),
+            *(_padded(x).to(features.device) for x in zip(*shown, strict=True)),
+            known=data.known_of(video),
         )
 
     def stretch(self, video: int, axis: TimeAxis) -> tuple[Tensor, ...]:
@@ -603,3 +606,8 @@ class StudentOfPoints(Student):
     name: ClassVar[str] = "student_points"
     supervision: ClassVar[Literal["video", "point"]] = "point"
     base: ClassVar[str | None] = "lac"
+
+
+def _padded(x: Sequence[Tensor]) -> Tensor:
+    """B tensors (K, ...) as one; where all are empty there is a row of padding."""
+    return pad_sequence([*x, x[0].new_zeros(1, *x[0].shape[1:])], batch_first=True)[:-1]
