@@ -67,10 +67,14 @@ SETTINGS: dict[str, tuple[str, str | None, Mapping[str, Any]]] = {
     "asm_loc": (
         "asm_loc",
         None,
-        {"num_steps": 0, "epochs": 60, "snippets": 100, "learning_rate": 3e-4},
+        {"num_steps": 0, "epochs": 30, "snippets": 75, "learning_rate": 5e-4},
     ),
     "stcl_net": ("stcl_net", None, STCL_NET),
-    **{name: (name, "own", {}) for name in ("lac", "tspnet", "hr_pro_snippets", "hr_pro", "p_mil")},
+    "lac": ("lac", "own", {}),
+    "tspnet": ("tspnet", "own", {}),
+    "hr_pro_snippets": ("hr_pro_snippets", "own", {"steps": 200, "lr": 3e-4}),
+    "hr_pro": ("hr_pro", "own", {"epochs": 6}),
+    "p_mil": ("p_mil", "own", {"epochs": 12, "ramp_up": 4}),
 }
 TRAIN, UNSEEN = "train", "unseen"
 DESCRIPTION = """\
