@@ -29,7 +29,6 @@ from weaktal.methods.student import (
     diou_loss,
     focal_loss,
     picked_by_clicks,
-    positions,
     pseudo_labels,
     targets,
     tiou,
@@ -77,7 +76,7 @@ def weak(labels: tuple[int, ...], clicks: list[tuple[float, int]] | None = None)
 def test_only_classes_of_the_video_and_no_more_than_the_quota() -> None:
     rows = [(10.0 * i, 10.0 * i + 6, i % 2, 1.0 - 0.05 * i) for i in range(8)]
     found, bank = one_video([*rows, (90.0, 95.0, 0, 0.0)])
-    labels, agreement = pseudo_labels(found, bank, weak((0,)), StudentConfig(quota=2, doubtful_score=0.5))
+    labels = pseudo_labels(found, bank, weak((0,)), StudentConfig(quota=2, doubtful_score=0.5))
     assert labels.label.tolist() == [0, 0, 0, 0]
     assert labels.start.tolist() == pytest.approx(
         [0, 20, 40, 60]
@@ -85,7 +84,6 @@ def test_only_classes_of_the_video_and_no_more_than_the_quota() -> None:
     assert (labels.score > 0).tolist() == [True, True, False, False]  # above the quota: doubtful
     assert labels.score[0] == 1
     assert labels.score[1] == pytest.approx(0.9)
-    assert agreement.tolist() == pytest.approx([1, 1, 1, 1])
 
 
 def test_what_scores_less_is_doubtful_and_what_overlaps_a_better_one_is_none() -> None:
@@ -93,9 +91,10 @@ def test_what_scores_less_is_doubtful_and_what_overlaps_a_better_one_is_none() -
         [(0, 10, 1, 5.0), (5, 12, 1, 4.0), (20, 30, 1, 2.5), (40, 50, 1, 1.5), (60, 70, 1, 0.0)]
     )
     config = StudentConfig(least_score=0.45, doubtful_score=0.2, overlap=0.3)
-    labels, _ = pseudo_labels(found, bank, weak((1,)), config)
+    labels = pseudo_labels(found, bank, weak((1,)), config)
     assert labels.start.tolist() == pytest.approx([0, 20, 40])
-    assert labels.score.tolist() == pytest.approx([1, 0.5, 0])
+    # the first is overlapped by one of 0.8 of its score with tIoU 5 / 12
+    assert labels.score.tolist() == pytest.approx([0.75, 0.5, 0], abs=1e-5)
 
 
 def test_a_click_takes_the_best_that_holds_it_alone() -> None:
@@ -109,10 +108,12 @@ def test_a_click_takes_the_best_that_holds_it_alone() -> None:
             (0, 1, 0, 0.0),
         ]
     )
-    labels, _ = pseudo_labels(found, bank, weak((0,), [(10, 0), (35, 0), (90, 0)]), StudentConfig(vote=0.99))
+    labels = pseudo_labels(found, bank, weak((0,), [(10, 0), (35, 0), (90, 0)]), StudentConfig(vote=0.99))
     assert sorted(labels.start.tolist()) == pytest.approx([8, 30])
     assert sorted(labels.end.tolist()) == pytest.approx([14, 42])
-    assert labels.score.tolist() == [1, 1]  # a click is certain, whatever the score
+    # a click is certain, whatever the score; what counts is how far the long one disagrees
+    expected = [0.6 / (0.6 + 0.9 * 12 / 40), 0.5 / (0.5 + 0.9 * 6 / 40)]
+    assert labels.score.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @settings(deadline=None, max_examples=80)
@@ -161,18 +162,15 @@ def test_where_detections_do_not_agree_nothing_is_learnt() -> None:
         (0, 1, 0, 0),
     ]
     found, bank = one_video(rows)
-    labels, agreement = pseudo_labels(
-        found, bank, weak((0,)), StudentConfig(least_agreement=0.6, overlap=0.1)
-    )
+    labels = pseudo_labels(found, bank, weak((0,)), StudentConfig(least_agreement=0.6, overlap=0.1))
     assert labels.score[0] == 0
-    assert agreement[0] < 0.6
     assert labels.score[1] > 0.5
     assert 60 < labels.start[1] < 61
 
 
 def test_scores_of_any_scale_and_segments_outside_of_the_video() -> None:
     found, bank = one_video([(-5, 10, 0, -3.0), (95, 130, 0, -5.0), (200, 210, 0, 9.0), (50, 60, 0, -90.0)])
-    labels, _ = pseudo_labels(found, bank, weak((0,)), StudentConfig())
+    labels = pseudo_labels(found, bank, weak((0,)), StudentConfig())
     assert labels.start.tolist() == pytest.approx([0, 95])
     assert labels.end.tolist() == pytest.approx([10, 100])
     assert labels.score[0] == 1
@@ -186,9 +184,8 @@ def test_targets_are_those_of_plain_loops() -> None:
     model.begin_stage(0, training)
     batch = model.draw(0, 0, training)
     batch.weight[:, -1] = 0  # a doubtful one in every video
-    rows, levels = batch.features.shape[1], model.config.levels
-    place, stride = positions(rows, levels, 2, torch.device("cpu"))
-    found = targets(batch, place, stride, levels, CLASSES, 1.5)
+    place, stride = model.network.positions(batch.features)
+    found = targets(batch, place, stride, CLASSES, 1.5)
     assert stride.unique().tolist() == [0.5, 1, 2]
     positives = 0
     for b in range(len(batch)):
@@ -216,7 +213,7 @@ def test_targets_are_those_of_plain_loops() -> None:
                 assert found.distance[b, p].tolist() == pytest.approx(
                     [(t - start) / size, (end - t) / size], abs=1e-4
                 )
-                assert found.weight[b, p] == pytest.approx(float(batch.weight[b, k] * batch.agreement[b, k]))
+                assert found.weight[b, p] == pytest.approx(float(batch.weight[b, k]))
                 positives += 1
             else:
                 assert found.weight[b, p] == 0
@@ -330,7 +327,7 @@ def test_a_video_without_detections_is_background_and_stretches_cut_segments() -
     axis = training.bank.axes[0]
     known = model.labels
     assert known is not None
-    middle = (known.segments.start[0] + known.segments.end[0]) / 2
+    middle = (known.start[0] + known.end[0]) / 2
     short = replace(
         axis, length=3, positions=np.array([0, 3.0]), seconds=np.array([middle + 0.1, middle + 2])
     )
@@ -448,7 +445,7 @@ def test_the_students_features_may_be_others_than_the_teachers(tmp_path: Path) -
         model = student()
         model.begin_stage(0, each)
         assert model.labels is not None
-        labels.append(model.labels.segments)
+        labels.append(model.labels)
     np.testing.assert_allclose(labels[0].start, labels[1].start, atol=1e-9)
     fit(model, dense, tmp_path, device="cpu", progress=False)
 

@@ -51,7 +51,7 @@ class StudentConfig(MethodConfig):
         least_agreement: of a pseudo label, see `agreed`; those with less are doubtful.
         hidden: width of the network.
         levels: of the pyramid; each has half the rows of the one before.
-        kernel: rows of the wide convolution in a block.
+        reach: rows to each side that a block sees.
         bins: rows of a level that a boundary may be away.
         dropout: of the features.
         upsampling: rows of the student for one of the features.
@@ -70,14 +70,14 @@ class StudentConfig(MethodConfig):
 
     most: int = Field(200, ge=1)
     quota: int = Field(20, ge=1)
-    least_score: float = Field(0.4, ge=0, le=1)
+    least_score: float = Field(0.6, ge=0, le=1)
     doubtful_score: float = Field(0.2, ge=0, le=1)
     overlap: float = Field(0.2, ge=0, le=1)
     vote: float = Field(0.5, gt=0, le=1)
     least_agreement: float = Field(0.0, ge=0, le=1)
     hidden: int = Field(256, ge=1)
     levels: int = Field(5, ge=1)
-    kernel: int = Field(7, ge=1)
+    reach: int = Field(3, ge=0)
     bins: int = Field(8, ge=4)
     dropout: float = Field(0.3, ge=0, lt=1)
     upsampling: int = Field(1, ge=1)
@@ -97,19 +97,6 @@ class StudentConfig(MethodConfig):
 
 
 # ---------------------------------------------------------------------------------------- pseudo labels
-
-
-class PseudoLabels(NamedTuple):
-    """Segments that the student learns from.
-
-    Attributes:
-        segments: video by video, those of a training set in its order. A score is a weight in [0, 1]; what
-            has none is doubtful: neither action nor background.
-        agreement: (M,) how far the teacher's detections agree on the boundaries, in [0, 1].
-    """
-
-    segments: Detections
-    agreement: FloatArray
 
 
 def tiou(start: FloatArray, end: FloatArray) -> FloatArray:
@@ -172,14 +159,20 @@ def agreed(
 
 def pseudo_labels(
     found: Detections, bank: FeatureBank, weak: WeakLabels, config: StudentConfig
-) -> PseudoLabels:
-    """The teacher's detections that fit what is known of the training videos; see the module's docstring.
+) -> Detections:
+    """The teacher's detections that fit what is known of the training videos, with weights as scores.
+
+    A weight is in [0, 1]: the share of the best score, or 1 for what was clicked, times `agreed`. What has
+    none is doubtful, neither action nor background.
 
     Args:
         found: by the teacher, in seconds; scores of any scale.
         bank: the training videos.
         weak: their classes, and their clicks where there are any.
         config: which of them count.
+
+    Returns:
+        Video by video, in the order of the bank.
 
     Raises:
         InputError: none does.
@@ -201,18 +194,17 @@ def pseudo_labels(
             else:
                 picked, weight = picked_by_clicks(start, end, known.points.time[known.points.label == c])
             start, end, agreement = agreed(picked, start, end, score, overlap, config.vote)
-            weight = np.where(agreement >= config.least_agreement, weight, 0.0)
-            index, label = np.full(len(picked), v), np.full(len(picked), c)
-            parts.append((index, start, end, label, weight, agreement))
-    if not any(weight.any() for *_, weight, _ in parts):
+            weight = weight * np.where(agreement >= config.least_agreement, agreement, 0)
+            parts.append((np.full(len(picked), v), start, end, np.full(len(picked), c), weight))
+    if not any(weight.any() for *_, weight in parts):
         raise InputError(
             "no detection of the teacher fits the labels of a training video",
             found=f"{len(found)} detections, in " + ", ".join(found.names[:3]),
             expected=", ".join(bank.names[:3]),
             hint="detections in the training videos are wanted: weaktal localize TEACHER --subset train",
         )
-    *columns, agreement = (np.concatenate(x) for x in zip(*parts, strict=True))
-    return PseudoLabels(Detections(bank.names, weak.classes, *columns), agreement)
+    columns = (np.concatenate(x) for x in zip(*parts, strict=True))
+    return Detections(bank.names, weak.classes, *columns)
 
 
 # ---------------------------------------------------------------------------------------------- network
@@ -231,23 +223,20 @@ def upsampled(x: Tensor, lengths: Tensor, ratio: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """What a row sees of its neighbours, near and wide, and of its whole video; then a network per row."""
+    """What a row sees of its neighbours and of its whole video; then a small network for each row."""
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, width: int, reach: int) -> None:
         super().__init__()
         self.norm, self.norm_rows = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.near = nn.Conv1d(width, width, 3, padding=1, groups=width)
-        self.wide = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.around = nn.Conv1d(width, width, 2 * reach + 1, padding=reach, groups=width)
         self.whole = nn.Linear(width, width)
-        self.rows = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.rows = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`x` (B, T, H), `mask` (B, T, 1) 1 at rows that count."""
         h = self.norm(x) * mask
         whole = self.whole(h.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)).relu()
-        across = h.transpose(1, 2)
-        seen = (self.near(across) + self.wide(across)).transpose(1, 2)
-        x = x + seen + whole * h
+        x = x + self.around(h.transpose(1, 2)).transpose(1, 2) + whole * h
         return (x + self.rows(self.norm_rows(x))) * mask  # type: ignore[no-any-return]
 
 
@@ -298,13 +287,11 @@ class Pyramid(nn.Module):
         width, self.ratio, self.levels = config.hidden, config.upsampling, config.levels
         self.dropout = Dropout(config.dropout)
         self.stem, self.norm = Conv1d(dim, width, 3), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, config.kernel) for _ in range(self.levels))
+        self.blocks = nn.ModuleList(Block(width, config.reach) for _ in range(self.levels))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(self.levels))
         self.classifier, self.regressor = Head(width, classes), Head(width, 2 * config.bins + 4)
         assert self.classifier.last.bias is not None
-        nn.init.constant_(
-            self.classifier.last.bias, -4.6
-        )  # scores of 0.01 at first: nearly all is background
+        nn.init.constant_(self.classifier.last.bias, -4.6)  # scores of 0.01: nearly all is background
 
     def forward(self, features: Tensor, lengths: Tensor) -> Output:
         x = self.dropout(features)
@@ -329,17 +316,16 @@ class Pyramid(nn.Module):
             outputs.append(Output(self.classifier(h, mask), distance, mask[..., 0] > 0))
         return Output(*(torch.cat(column, 1) for column in zip(*outputs, strict=True)))
 
-
-def positions(rows: int, levels: int, ratio: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the P positions of `Output` are, and the rows of their levels, in snippets, (P,) each."""
-    step = 2 ** (levels - 1)
-    rows = -(-rows * ratio // step) * step
-    place, stride = [], []
-    for level in range(levels):
-        count, size = rows >> level, 2**level / ratio
-        place.append((torch.arange(count, device=device) + 0.5) * size)
-        stride.append(torch.full((count,), size, device=device))
-    return torch.cat(place), torch.cat(stride)
+    def positions(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the P positions of `Output` are, and the rows of their levels, in snippets, (P,) each."""
+        step = 2 ** (self.levels - 1)
+        rows = -(-features.shape[1] * self.ratio // step) * step
+        counts, sizes = zip(*((rows >> i, 2**i / self.ratio) for i in range(self.levels)), strict=True)
+        place = [
+            (torch.arange(n, device=features.device) + 0.5) * x for n, x in zip(counts, sizes, strict=True)
+        ]
+        stride = [torch.full((n,), x, device=features.device) for n, x in zip(counts, sizes, strict=True)]
+        return torch.cat(place), torch.cat(stride)
 
 
 # ----------------------------------------------------------------------------------------------- losses
@@ -352,14 +338,12 @@ class StudentBatch(Batch):
     Attributes:
         segment: (B, K, 2) start and end, in snippets of the stretch; equal in the padding.
         label: (B, K) class.
-        weight: (B, K), see `PseudoLabels`.
-        agreement: (B, K).
+        weight: (B, K), see `pseudo_labels`.
     """
 
     segment: Tensor
     label: Tensor
     weight: Tensor
-    agreement: Tensor
 
 
 class Targets(NamedTuple):
@@ -378,9 +362,7 @@ class Targets(NamedTuple):
     weight: Tensor
 
 
-def targets(
-    batch: StudentBatch, place: Tensor, stride: Tensor, levels: int, classes: int, radius: float
-) -> Targets:
+def targets(batch: StudentBatch, place: Tensor, stride: Tensor, classes: int, radius: float) -> Targets:
     """Which positions are positive, for which segment.
 
     A position near the middle of a segment is, at the level that fits the segment's length; of several such
@@ -388,8 +370,7 @@ def targets(
 
     Args:
         batch: with K pseudo labels a video.
-        place, stride: (P,) of `positions`.
-        levels: of the pyramid.
+        place, stride: (P,) of `Pyramid.positions`.
         classes: C.
         radius: see `StudentConfig`.
     """
@@ -410,11 +391,10 @@ def targets(
     mine = one_hot[torch.arange(len(one_hot), device=place.device)[:, None], shortest[..., 0]]
     target = mine * chosen[..., None]
     weight = batch.weight[:, None].expand_as(to_start).gather(2, shortest)[..., 0] * chosen
-    agreement = batch.agreement[:, None].expand_as(to_start).gather(2, shortest)[..., 0]
     doubtful = (inside & ~sure).to(place.dtype) @ one_hot > 0
     class_weight = torch.where(target > 0, weight[..., None], (~doubtful).to(place.dtype))
     distance = torch.cat([to_start.gather(2, shortest), to_end.gather(2, shortest)], 2) / stride[:, None]
-    return Targets(target, class_weight, distance, weight * agreement)
+    return Targets(target, class_weight, distance, weight)
 
 
 def focal_loss(logits: Tensor, target: Tensor, focus: float) -> Tensor:
@@ -454,15 +434,13 @@ class Student(Method):
         super().__init__(config, dim=dim, classes=classes)
         self.network = Pyramid(dim, len(self.classes), config)
         self.average = deepcopy(self.network).requires_grad_(False)
-        self.labels: PseudoLabels | None = None
+        self.labels: Detections | None = None
 
     def training_step(self, batch: StudentBatch) -> dict[str, Tensor]:
         config = self.config
         output: Output = by_rows(self.network, batch.features, batch.lengths)
-        place, stride = positions(
-            batch.features.shape[1], config.levels, config.upsampling, batch.features.device
-        )
-        target = targets(batch, place, stride, config.levels, len(self.classes), config.radius)
+        place, stride = self.network.positions(batch.features)
+        target = targets(batch, place, stride, len(self.classes), config.radius)
         focal = focal_loss(output.classes.float(), target.classes, config.focus) * target.class_weight
         diou = diou_loss(output.distance.float(), target.distance) * target.weight
         if batch.known is not None:
@@ -482,7 +460,7 @@ class Student(Method):
         return [Stage(f"round{r + 1}", self.config.steps, epoch) for r in range(self.config.rounds)]
 
     def begin_stage(self, stage: int, data: TrainingData) -> None:
-        found = data.proposals if stage == 0 else self.taught_again(data)
+        found = self.taught_again(data) if stage else data.proposals
         if found is None:
             raise InputError(
                 "the student learns from a teacher's detections, and there are none",
@@ -495,10 +473,7 @@ class Student(Method):
         """What the running average finds in the training videos."""
         self.eval()
         with paused():
-            parts = [
-                self.detect(data.whole(np.array([v])).to(next(self.parameters()).device))
-                for v in range(len(data))
-            ]
+            parts = [self.detect(data.whole(np.array([v]))) for v in range(len(data))]
         self.train()
         return Detections.concatenate(parts, self.classes)
 
@@ -508,9 +483,8 @@ class Student(Method):
 
     @torch.no_grad()
     def before_step(self, stage: int, step: int, data: TrainingData) -> None:
-        share = (
-            1 - min(self.config.momentum, (1 + step) / (10 + step)) if not stage else 1 - self.config.momentum
-        )
+        done = stage * self.config.steps + step
+        share = 1 - min(self.config.momentum, (1 + done) / (10 + done))  # at first there is little to keep
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, share)
 
@@ -540,31 +514,26 @@ class Student(Method):
         One that shows by less than half is doubtful there.
         """
         assert self.labels is not None
-        known, agreement = self.labels
-        rows = slice(*np.searchsorted(known.video, [video, video + 1]))
-        segment = axis.positions_at(np.stack([known.start[rows], known.end[rows]], 1))
-        whole = np.diff(segment.clip(0, axis.length))[:, 0] >= np.diff(segment)[:, 0] / 2
-        columns = (segment, known.label[rows], np.where(whole, known.score[rows], 0), agreement[rows])
-        kinds = (np.float32, np.int64, np.float32, np.float32)
-        return tuple(torch.from_numpy(x.astype(k)) for x, k in zip(columns, kinds, strict=True))
+        known = self.labels[slice(*np.searchsorted(self.labels.video, [video, video + 1]))]
+        segment = axis.positions_at(np.stack([known.start, known.end], 1))
+        shown = np.diff(segment.clip(0, axis.length))[:, 0] >= np.diff(segment)[:, 0] / 2
+        columns = segment.astype(np.float32), known.label, (known.score * shown).astype(np.float32)
+        return tuple(torch.from_numpy(x) for x in columns)
 
     def artifacts(self) -> dict[str, Detections]:
         """The pseudo labels of the last round; a score is a weight."""
-        return {} if self.labels is None else {"pseudo_labels": self.labels.segments}
+        return {} if self.labels is None else {"pseudo_labels": self.labels}
 
     def training_state(self) -> dict[str, Any]:
         if self.labels is None:
             return {}
-        segments, agreement = self.labels
-        columns = {k: getattr(segments, k) for k in ("video", "start", "end", "label", "score")}
-        tensors = {k: torch.from_numpy(v) for k, v in {**columns, "agreement": agreement}.items()}
-        return {"names": list(segments.names), **tensors}
+        columns = ("video", "start", "end", "label", "score")
+        tensors = {name: torch.from_numpy(getattr(self.labels, name)) for name in columns}
+        return {"names": list(self.labels.names), **tensors}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        columns = {k: v.cpu().numpy() for k, v in state.items() if k != "names"}
-        agreement = columns.pop("agreement", None)
-        segments = Detections(state["names"], self.classes, **columns) if state else None
-        self.labels = None if segments is None else PseudoLabels(segments, agreement)
+        columns = {k: v if k == "names" else v.cpu().numpy() for k, v in state.items()}
+        self.labels = Detections(classes=self.classes, **columns) if state else None
 
     # inference
 
@@ -572,31 +541,26 @@ class Student(Method):
     def detect(self, batch: Batch) -> Detections:
         """Detections of the running average in whole videos."""
         config = self.config
+        batch = batch.to(next(self.parameters()).device)
         output: Output = self.average(batch.features, batch.lengths)
-        place, stride = positions(
-            batch.features.shape[1], config.levels, config.upsampling, batch.features.device
-        )
+        place, stride = self.average.positions(batch.features)
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             score = output.classes[v].float().sigmoid() * output.counts[v, :, None]
             best, at = score.flatten().topk(min(10 * config.detections, score.numel()))
             best, at = best[best >= config.least_detection], at[best >= config.least_detection]
-            row, label = at // score.shape[1], at % score.shape[1]
+            row, label = at // score.shape[1], (at % score.shape[1]).cpu().numpy()
             distance = output.distance[v, row].float() * stride[row, None]
-            border = torch.stack([place[row] - distance[:, 0], place[row] + distance[:, 1]])
-            start, end = border.clamp(min=0).minimum(batch.lengths[v]).double().cpu().numpy()
+            borders = torch.stack([place[row] - distance[:, 0], place[row] + distance[:, 1]])
+            start, end = borders.clamp(min=0).minimum(batch.lengths[v]).double().cpu().numpy()
             kept, kept_score = soft_nms(
-                start, end, best.cpu().numpy(), sigma=config.sigma, plus_one=False, group=label.cpu().numpy()
+                start, end, best.cpu().numpy(), sigma=config.sigma, plus_one=False, group=label
             )
             order = np.argsort(-kept_score, kind="stable")[: config.detections]
             order = order[(end > start)[kept[order]]]
-            chosen = kept[order]
-            seconds = axis.seconds_at(start[chosen]), axis.seconds_at(end[chosen])
-            parts.append(
-                Detections.in_video(
-                    name, self.classes, *seconds, label.cpu().numpy()[chosen], kept_score[order]
-                )
-            )
+            chosen, kept_score = kept[order], kept_score[order]
+            columns = axis.seconds_at(start[chosen]), axis.seconds_at(end[chosen]), label[chosen], kept_score
+            parts.append(Detections.in_video(name, self.classes, *columns))
         return Detections.concatenate(parts, self.classes)
 
 
