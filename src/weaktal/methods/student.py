@@ -89,7 +89,7 @@ class StudentConfig(MethodConfig):
     rounds: int = Field(1, ge=1)
     momentum: float = Field(0.99, ge=0, lt=1)
     batch_size: int = Field(8, ge=1)
-    lr: float = Field(5e-4, gt=0)
+    lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     least_detection: float = Field(1e-3, ge=0)
     sigma: float = Field(0.5, gt=0)
