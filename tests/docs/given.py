@@ -73,6 +73,7 @@ BEFORE: dict[str, list[Step]] = {
         ("command", "mv ben/*.eaf ben.eaf"),
         ("command", "weaktal data convert gt.json export.json --to label-studio"),
     ],
+    "own_videos.md": [("command", "rm -r my_data.yaml features")],
     "trust.md": [
         ("command", f"weaktal train asm_loc --recipe own --data my.yaml --seed {n} --out run{n}")
         for n in (1, 2, 3)

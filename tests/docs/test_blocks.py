@@ -64,7 +64,9 @@ ELSEWHERE = {
 }
 FAILS = {"weaktal data inspect clicks-in-frames/data.yaml"}  # shown for what it says
 README_ELSEWHERE = re.compile("my_videos|my_data|my_run")  # tests/test_own_videos.py
-PAGES_ELSEWHERE = {"python.md": "tests/test_python_docs.py", "own_videos.md": "tests/test_own_videos.py"}
+PAGES_ELSEWHERE = {"python.md": "tests/test_python_docs.py"}
+# what a person fills in, by its first line
+TABLES = {"video,label": "labels.csv", "clip_01,3.2,jump": "clicks.txt"}
 
 
 def lines(text: str) -> list[tuple[str, str]]:
@@ -131,6 +133,8 @@ def steps(page: Path) -> list[tuple[Step, str]]:
             out.append((("python", small(text)), ""))
         elif language == "yaml":
             out += [(step, "") for step in written(text, page.stem == "datasets")]
+        elif text.split("\n")[0] in TABLES:
+            out.append((("python", f"open({TABLES[text.splitlines()[0]]!r}, 'w').write({text!r})"), ""))
         elif language in ("", "sh", "bash", "console"):
             for line, answer in lines(text):
                 known = line.startswith(("weaktal ", "cd "))
@@ -168,6 +172,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_world(folder)
     render(folder / "rendered", train=4, test=1, seconds=(8.0, 10.0), size=(80, 60), fps=15)
     shutil.move(folder / "rendered/videos", folder / "videos")
+    for where in ("my_videos", "new_videos"):
+        (folder / where).mkdir()
+        for n, video in enumerate(sorted((folder / "videos").iterdir())[:3], start=1):
+            shutil.copy(video, folder / where / f"clip_{n:02}.mp4")
     truth = (folder / "rendered/gt.json").read_text()
     (folder / "motion.json").write_text(truth)
     return folder
@@ -182,18 +190,25 @@ def test_the_blocks_of_a_page_run(page: Path, python: Path, world: Path, tmp_pat
     shutil.copytree(world, here)
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/data").symlink_to(REAL if REAL.is_dir() else here / "data")
-    (tmp_path / "steps.json").write_text(json.dumps([(*step, 2 * (step[1] in FAILS)) for step, _ in every]))
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    clean["PATH"] = f"{python.parent}{os.pathsep}{clean['PATH']}"
-    command = [str(python), str(Path(__file__).with_name("runner.py")), str(tmp_path / "steps.json")]
-    done = subprocess.run(command, cwd=here, env=clean, capture_output=True, text=True)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    for (step, answer), result in zip(every, told, strict=False):
-        expected = 2 if step[1] in FAILS else 0
-        assert result["code"] == expected, f"{step[1]}\n{result['told']}"
+    told = run([(*step, 2 * (step[1] in FAILS)) for step, _ in every], python, here)
+    for (step, answer), result in zip(every, told, strict=True):
         if answer and "../shared" in step[1] and REAL.is_dir():
             assert_answered(answer, result["told"])
+
+
+def run(every: list[tuple[str, str, int]], python: Path, here: Path) -> list[dict[str, Any]]:
+    """What each step printed; all end as expected."""
+    file = here.parent / "steps.json"
+    file.write_text(json.dumps(every))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    clean["PATH"] = f"{python.parent}{os.pathsep}{clean['PATH']}"
+    command = [str(python), str(Path(__file__).with_name("runner.py")), str(file)]
+    done = subprocess.run(command, cwd=here, env=clean, capture_output=True, text=True)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    for (_, text, expected), result in zip(every, told, strict=False):
+        assert result["code"] == expected, f"{text}\n{result['told']}"
     assert len(told) == len(every), done.stderr
+    return told
 
 
 def assert_answered(shown: str, told: str) -> None:
@@ -211,3 +226,32 @@ def test_benchmarks_have_the_options_that_pages_use(page: Path) -> None:
         source = (ROOT / file).read_text()
         for option in re.findall(r"--[\w-]+", rest.split("  #")[0]):
             assert f'"{option}"' in source, f"{page.name}: {file} has no option {option}"
+
+
+@pytest.mark.parametrize(
+    ("layout", "features"),
+    [
+        ("a folder a stream", "{path: features, rate: 1.5625}"),
+        ("a file a video", "{path: thumos, rate: 1.5625}"),
+        (
+            "one array of all",
+            "{path: Thumos14reduced-I3D-JOINTFeatures.npy, names: wtalc/videoname.npy, rate: 1.5625}",
+        ),
+    ],
+)
+def test_reproduce_takes_every_published_layout(
+    python: Path, world: Path, tmp_path: Path, layout: str, features: str
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(world, here)
+    annotations = "wtalc" if layout == "one array of all" else "gt.json"
+    (here / "thumos14.yaml").write_text(
+        f"name: thumos14\nannotations: {annotations}\nfeatures: {features}\nprotocol: activitynet\n"
+    )
+    line = small("weaktal reproduce sal thumos14 --data thumos14.yaml --seeds 0 --evaluate-every 1")
+    refused = line.replace(" --anyway", "")
+    told = run([("command", refused, 2), ("command", line, 0)], python, here)
+    assert "3 classes, THUMOS14 has 20" in told[0]["told"]
+    for part in ("last checkpoint", "best on the test set", "DIFFERENT"):
+        assert part in told[1]["told"]
+    assert (here / "reproduction-sal-thumos14/report.html").exists()
