@@ -2,8 +2,9 @@
 
 For each version the interpreter that the machine has: ``pythonX.Y``, or one that pyenv or uv keeps. One that
 is not there is skipped, and the last line says so. Each has an environment of its own in ``build/``, with the
-versions of ``constraints.txt``. ``--torch`` installs everything instead and runs all tests; PyPI's torch for
-x86_64 is a CUDA build of several GB.
+versions of ``constraints.txt``, or with ``--oldest`` the oldest that ``pyproject.toml`` allows. ``--torch``
+installs everything instead and runs all tests; PyPI's torch for x86_64 is a CUDA build of several GB, and
+``make lower-bounds`` is the same for its oldest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -58,29 +60,37 @@ def _said(command: list[str]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def passes(python: Path, version: str, torch: bool) -> bool:
-    """Install what is needed, and test."""
-    home = ROOT / "build" / f"python{version}{'-torch' if torch else ''}"
+def oldest() -> list[str]:
+    """What `PACKAGES` names, with the bounds that ``pyproject.toml`` gives."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
+    bounds = {re.split(r"[^\w-]", r)[0]: r for r in asked}
+    return [bounds[name] for name in PACKAGES.split()]
+
+
+def passes(python: Path, version: str, kind: str) -> bool:
+    """Install what is needed, and test; `kind` is "pinned", "oldest" or "torch"."""
+    home = ROOT / f"build/python{version}-{kind}"
     own = home / "bin/python"
     if not own.exists():
         subprocess.run([python, "-m", "venv", home], check=True)
-    install = [
-        own,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "-c",
-        ROOT / "constraints.txt",
-    ]
-    if torch:
-        subprocess.run([*install, "-e", f"{ROOT}[all,dev]"], check=True)
+    install = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pinned = ["-c", ROOT / "constraints.txt"]
+    if kind == "torch":
+        subprocess.run([*install, *pinned, "-e", f"{ROOT}[all,dev]"], check=True)
+    elif kind == "oldest":
+        subprocess.run([*install, "uv"], check=True)
+        lowest = ["--resolution", "lowest-direct", "--python", own]
+        subprocess.run([home / "bin/uv", "pip", "install", "--quiet", *lowest, *oldest()], check=True)
     else:
-        subprocess.run([*install, *PACKAGES.split()], check=True)
+        subprocess.run([*install, *pinned, *PACKAGES.split()], check=True)
+    if kind != "torch":
         subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
-    tests = [] if torch else TESTS.split()
-    print(f"Python {version} ({python})", flush=True)
+    tests = [] if kind == "torch" else TESTS.split()
+    print(f"Python {version} ({python}), {kind} versions", flush=True)
     command = [own, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=ROOT).returncode == 0
 
@@ -90,13 +100,23 @@ def main() -> int:
     parser.add_argument(
         "versions", nargs="*", default=VERSIONS, metavar="X.Y", help="default: all that we name"
     )
-    parser.add_argument("--torch", action="store_true", help="install torch, too, and run all tests")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--oldest", action="store_true", help="with the oldest versions allowed")
+    which.add_argument("--torch", action="store_true", help="install torch, too, and run all tests")
     args = parser.parse_args()
     told: dict[str, list[str]] = {"passed": [], "FAILED": [], "skipped, not on this machine": []}
     for version in args.versions:
         python = interpreter(version)
-        kind = 2 if python is None else 0 if passes(python, version, args.torch) else 1
-        told[list(told)[kind]].append(version)
+        kind = "torch" if args.torch else "oldest" if args.oldest else "pinned"
+        if python is None:
+            told["skipped, not on this machine"].append(version)
+            continue
+        try:
+            fine = passes(python, version, kind)
+        except subprocess.CalledProcessError as error:
+            print(f"Python {version}: could not be set up: {error}", flush=True)
+            fine = False
+        told["passed" if fine else "FAILED"].append(version)
     print("pythons: " + "; ".join(f"{kind}: {', '.join(v)}" for kind, v in told.items() if v))
     return 1 if told["FAILED"] else 0
 

@@ -44,3 +44,9 @@ def test_what_was_skipped_is_told() -> None:
 def test_the_tests_that_it_runs_are_there() -> None:
     for word in pythons.TESTS.split():
         assert (pythons.ROOT / word.removeprefix("--ignore=")).exists()
+
+
+def test_every_package_has_a_lower_bound() -> None:
+    bounds = pythons.oldest()
+    assert all(">=" in bound for bound in bounds)
+    assert "numpy>=1.26" in bounds
