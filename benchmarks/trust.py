@@ -2,12 +2,14 @@
 
 usage: python benchmarks/trust.py OUT --data hapt=DATA.yaml demo=DATA.yaml ... [--methods sal issf ...]
                                   [--seeds 8] [--set METHOD.KEY=VALUE ...] [--name TAG] [--table]
+                                  [--against TAG]
 
 Trains every method with every seed on every data set (one process; what OUT has already is not repeated), and
 notes per run TL, the average mAP on the test subset, the area under the ROC curve of the foreground scores
 against the truth, and its detections and snippet scores. Then prints the tables, of all seeds that are done.
-`--table` trains nothing. `--name` keeps runs of other settings (`--set`) apart. Test labels are used to
-measure and never to choose.
+`--table` trains nothing. `--name` keeps runs of other settings (`--set`) apart; `--against` compares the runs
+of a name with those of another, seed by seed, in place of the tables. Test labels are used to measure and
+never to choose.
 """
 
 from __future__ import annotations
@@ -280,6 +282,29 @@ def tables(pools: Mapping[tuple[str, str], Pool]) -> Iterator[str]:
         yield f"{data} {method}: " + "  ".join(each)
 
 
+def compared(records: Sequence[Record], name: str, other: str) -> Iterator[str]:
+    """Runs of two names side by side, the same seeds; failed is what ends below half of the best of both."""
+    yield f"| data | method | seeds | {name or 'plain'} | {other or 'plain'} | failed | seed by seed |"
+    yield "|---|---|---|---|---|---|---|"
+    failed = runs = np.zeros(2, int)
+    for data, method in dict.fromkeys((r.data, r.method) for r in records):
+        of = [
+            {r.seed: r.average for r in records if (r.data, r.method, r.name) == (data, method, n)}
+            for n in (name, other)
+        ]
+        seeds = sorted(of[0].keys() & of[1].keys())
+        if not seeds:
+            continue
+        value = np.array([[x[s] for s in seeds] for x in of])
+        bad = (value < value.max() / 2).sum(axis=1)
+        failed, runs = failed + bad, runs + len(seeds)
+        spread = value.std(axis=1, ddof=1) if len(seeds) > 1 else np.full(2, np.nan)
+        shown = (f"{m:.1f} ± {d:.1f}" for m, d in zip(value.mean(axis=1), spread, strict=True))
+        each = ", ".join(f"{a:.1f} → {b:.1f}" for a, b in value.T)
+        yield f"| {data} | {method} | {len(seeds)} | {' | '.join(shown)} | {bad[0]}, {bad[1]} | {each} |"
+    yield f"failed: {failed[0]} and {failed[1]} of {runs[0]} runs"
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -289,6 +314,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="METHOD.KEY=VALUE")
     parser.add_argument("--name", default="")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--against", metavar="TAG")
     return parser.parse_args()
 
 
@@ -315,6 +341,10 @@ def main() -> None:
                         benches[data] = Bench(data, Path(path), args.out)
                     bench = benches[data]
                     print(bench.run(method, seed, own.get(method, {}), args.name), flush=True)
+    if args.against is not None:
+        chosen = [r for r in read(args.out) if r.data in paths and r.method in args.methods]
+        print("\n".join(compared(chosen, args.name, args.against)))
+        return
     pools: dict[tuple[str, str], Pool] = {}
     for data, path in paths.items():
         for method in args.methods:
