@@ -298,8 +298,7 @@ def compared(records: Sequence[Record], name: str, other: str) -> Iterator[str]:
         value = np.array([[x[s] for s in seeds] for x in of])
         bad = (value < value.max() / 2).sum(axis=1)
         failed, runs = failed + bad, runs + len(seeds)
-        spread = value.std(axis=1, ddof=1) if len(seeds) > 1 else np.full(2, np.nan)
-        shown = (f"{m:.1f} ± {d:.1f}" for m, d in zip(value.mean(axis=1), spread, strict=True))
+        shown = (f"{v.mean():.1f}" + (f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "") for v in value)
         each = ", ".join(f"{a:.1f} → {b:.1f}" for a, b in value.T)
         yield f"| {data} | {method} | {len(seeds)} | {' | '.join(shown)} | {bad[0]}, {bad[1]} | {each} |"
     yield f"failed: {failed[0]} and {failed[1]} of {runs[0]} runs"
