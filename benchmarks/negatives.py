@@ -1,6 +1,6 @@
 """What videos without any action add to a training: every method with and without them, on the demo.
 
-    python benchmarks/negatives.py OUT --demo DEMO [--methods sal lac ...] [--seeds 3] [--table]
+    python benchmarks/negatives.py OUT --demo DEMO [--methods lac tspnet ...] [--seeds 3] [--table]
 
 DEMO is a folder of `weaktal demo`. Half as many videos as it has for training are rendered in which the
 figure stands and walks and never acts, and a quarter more that no training sees; features are those of the
@@ -50,7 +50,6 @@ from weaktal.train.seeds import seed_torch
 ARMS = ("without", "with")
 RECALL = 0.8
 # short: a run takes a quarter of a minute to a minute of a core
-SAL = {"hidden": 64, "segments": 100, "epochs": 15, "batch_size": 8, "lr": 4e-4}
 STCL_NET = {
     "attention_dim": 64,
     "key_dim": 64,
@@ -62,8 +61,7 @@ STCL_NET = {
 # rows of the table: a method, its recipe, and what is set in it
 SETTINGS: dict[str, tuple[str, str | None, Mapping[str, Any]]] = {
     "issf": ("issf", None, {"epochs": 20, "lr": 3e-4}),
-    "sal": ("sal", None, SAL),
-    "sal+label_warmup": ("sal", None, {**SAL, "label_warmup": 0.5}),
+    "sal": ("sal", None, {"hidden": 64, "segments": 100, "epochs": 15, "batch_size": 8, "lr": 4e-4}),
     "asm_loc": (
         "asm_loc",
         None,
