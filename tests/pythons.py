@@ -91,7 +91,7 @@ def passes(python: Path, version: str, kind: str) -> bool:
         subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
     tests = [] if kind == "torch" else TESTS.split()
     print(f"Python {version} ({python}), {kind} versions", flush=True)
-    command = [own, "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *tests]
+    command = [own, "-m", "pytest", "-n", "auto", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
