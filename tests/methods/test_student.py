@@ -24,7 +24,6 @@ from weaktal.methods.protocol import TrainingData
 from weaktal.methods.student import (
     Student,
     StudentConfig,
-    StudentOfPoints,
     agreed,
     diou_loss,
     focal_loss,
@@ -34,6 +33,7 @@ from weaktal.methods.student import (
     tiou,
     upsampled,
 )
+from weaktal.methods.student_points import StudentOfPoints
 from weaktal.testing import toy_data, toy_proposals
 from weaktal.train import Run, fit, recipes, resolve_config
 from weaktal.train.inference import detect_videos
@@ -114,6 +114,20 @@ def test_a_click_takes_the_best_that_holds_it_alone() -> None:
     # a click is certain, whatever the score; what counts is how far the long one disagrees
     expected = [0.6 / (0.6 + 0.9 * 12 / 40), 0.5 / (0.5 + 0.9 * 6 / 40)]
     assert labels.score.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("clicks", [None, [(10, 0), (90, 0)]])
+def test_what_the_teacher_missed_can_be_doubtful(clicks: list[tuple[float, int]] | None) -> None:
+    """Of class 2 nothing was found; of the clicks of class 0 one has no segment."""
+    found, bank = one_video([(5, 20, 0, 1.0), (0, 1, 0, 0.0)])
+    known = weak((0,) if clicks else (0, 2), clicks)
+    plain, careful = (
+        pseudo_labels(found, bank, known, StudentConfig(unfound=way)) for way in ("background", "doubtful")
+    )
+    assert plain == careful[: len(plain)]
+    extra = careful[len(plain) :]
+    assert (extra.start.tolist(), extra.end.tolist(), extra.score.tolist()) == ([0], [100], [0])
+    assert extra.label.tolist() == [0 if clicks else 2]
 
 
 @settings(deadline=None, max_examples=80)

@@ -23,7 +23,7 @@ METHODS: dict[str, str] = {
     "sal": "weaktal.methods.sal:SAL",
     "stcl_net": "weaktal.methods.stcl_net:STCLNet",
     "student": "weaktal.methods.student:Student",
-    "student_points": "weaktal.methods.student:StudentOfPoints",
+    "student_points": "weaktal.methods.student_points:StudentOfPoints",
     "tspnet": "weaktal.methods.tspnet:TSPNet",
 }
 ENTRY_POINTS = "weaktal.methods"  # group in which installed packages offer theirs

@@ -47,6 +47,8 @@ class StudentConfig(MethodConfig):
         least_score: of a pseudo label, as a share of the best of its class in the video.
         doubtful_score: detections between this and `least_score` are neither action nor background.
         overlap: tIoU from which the worse of two detections is no pseudo label of its own.
+        unfound: what the rest of a video is for a class of which nothing was found there, or for which clicks
+            have no segment of their own: "background", or "doubtful".
         vote: tIoU from which detections of the same action agree; their boundaries are averaged.
         least_agreement: of a pseudo label, see `agreed`; those with less are doubtful.
         hidden: width of the network.
@@ -73,6 +75,7 @@ class StudentConfig(MethodConfig):
     least_score: float = Field(0.6, ge=0, le=1)
     doubtful_score: float = Field(0.2, ge=0, le=1)
     overlap: float = Field(0.2, ge=0, le=1)
+    unfound: Literal["background", "doubtful"] = "background"
     vote: float = Field(0.5, gt=0, le=1)
     least_agreement: float = Field(0.0, ge=0, le=1)
     hidden: int = Field(256, ge=1)
@@ -180,7 +183,7 @@ def pseudo_labels(
     scaled = Scale.of(found)(found)
     rows, video = rows_of(found, bank.names)
     edges = np.searchsorted(video, np.arange(len(bank) + 1))
-    parts = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     for v, (axis, known) in enumerate(zip(bank.axes, weak.videos, strict=True)):
         own = rows[edges[v] : edges[v + 1]]
         own = own[np.minimum(found.end[own], axis.end) > np.maximum(found.start[own], axis.start)]
@@ -196,6 +199,9 @@ def pseudo_labels(
             start, end, agreement = agreed(picked, start, end, score, overlap, config.vote)
             weight = weight * np.where(agreement >= config.least_agreement, agreement, 0)
             parts.append((np.full(len(picked), v), start, end, np.full(len(picked), c), weight))
+            wanted = 1 if known.points is None else np.count_nonzero(known.points.label == c)
+            if config.unfound == "doubtful" and np.count_nonzero(weight) < wanted:
+                parts.append(tuple(np.array([x]) for x in (v, axis.start, axis.end, c, 0.0)))
     if not any(weight.any() for *_, weight in parts):
         raise InputError(
             "no detection of the teacher fits the labels of a training video",
@@ -562,14 +568,6 @@ class Student(Method):
             columns = axis.seconds_at(start[chosen]), axis.seconds_at(end[chosen]), label[chosen], kept_score
             parts.append(Detections.in_video(name, self.classes, *columns))
         return Detections.concatenate(parts, self.classes)
-
-
-class StudentOfPoints(Student):
-    """The student where actions are clicked: one pseudo label a click."""
-
-    name: ClassVar[str] = "student_points"
-    supervision: ClassVar[Literal["video", "point"]] = "point"
-    base: ClassVar[str | None] = "lac"
 
 
 def _padded(x: Sequence[Tensor]) -> Tensor:
