@@ -11,7 +11,7 @@ import pytest
 from weaktal.app.document import Change, Document, Edit
 from weaktal.app.findings import Shelf, activation, agreement, read_run, review
 from weaktal.app.jobs import allowed, choices, read_settings, trainable
-from weaktal.app.suggest import Label, suggest
+from weaktal.app.suggest import Label, Moment, suggest
 from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.formats import save_detections
 from weaktal.formats.scores import save_scores
@@ -170,9 +170,14 @@ def bumps(*peaks: tuple[int, int, float], length: int = 60) -> np.ndarray:
     return out
 
 
+def by_runs(found: list[Moment]) -> list[Moment]:
+    """The moments that runs name, without whole videos."""
+    return [m for m in found if m.time is not None]
+
+
 def test_moments_that_are_unsure_come_before_sure_ones() -> None:
     run = {"v": scores("v", bumps((10, 0, 1.0), (30, 0, 0.5), (50, 0, 0.2)))}
-    found = suggest([run], {"w": [Label(1, 1, 0), Label(2, 2, 1)]}, ["v"], 2)
+    found = by_runs(suggest([run], {"w": [Label(1, 1, 0), Label(2, 2, 1)]}, ["v"], 2))
     assert found[0].time == pytest.approx(30.5)
     assert found[0].reason == "uncertain"
     assert found[-1].time == pytest.approx(10.5)
@@ -190,19 +195,19 @@ def test_runs_that_disagree_and_rare_classes() -> None:
     one = {"v": scores("v", bumps((10, 0, 0.9), (30, 0, 0.9)))}
     two = {"v": scores("v", bumps((10, 0, 0.9), (30, 0, 0.0)))}
     labels = {"w": [Label(1, 1, 0), Label(2, 2, 1)]}
-    found = suggest([one, two], labels, ["v"], 2)
+    found = by_runs(suggest([one, two], labels, ["v"], 2))
     assert found[0].time == pytest.approx(30.5)
     assert found[0].reasons["disagreeing"] > found[-1].reasons["disagreeing"]
     common = {"w": [Label(float(i), float(i), 0) for i in range(20)] + [Label(50, 50, 1)]}
     run = {"v": scores("v", bumps((10, 0, 0.8), (30, 1, 0.8)))}
-    assert suggest([run], common, ["v"], 2)[0].label == 1
+    assert by_runs(suggest([run], common, ["v"], 2))[0].label == 1
 
 
 def test_a_list_is_not_all_of_the_rarest_class() -> None:
     common = {"w": [Label(float(i), float(i), 0) for i in range(4)] + [Label(50, 50, 1), Label(55, 55, 1)]}
     places = (5, 15, 25, 35, 45, 55)
     run = {f"v{c}{t}": scores(f"v{c}{t}", bumps((t, c, 0.8))) for t in places for c in (0, 1)}
-    found = [m.label for m in suggest([run], common, list(run), 2)]
+    found = [m.label for m in by_runs(suggest([run], common, list(run), 2))]
     assert found[:2] == [1, 1]  # as many as of the other, then of both in turn
     assert set(found[2:5]) == {0, 1}
     assert len(found) == 12
@@ -220,18 +225,35 @@ def test_new_moments_by_their_features() -> None:
 
     labels = {"seen": [Label(5, 5, 0), Label(6, 6, 1)]}
     found = suggest([run], labels, ["like", "unlike"], 2, features=features)
-    assert found[0].video == "unlike"
+    assert by_runs(found)[0].video == "unlike"
 
 
-def test_before_the_first_run_videos_are_spread() -> None:
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.eye(3) * 10, 4, 0)
-    rows = {f"v{i:02}": (groups[i] + rng.normal(0, 0.1, (20, 3))).astype(np.float32) for i in range(12)}
+def test_before_the_first_run_videos_come_by_lot_and_always_the_same() -> None:
+    names = [f"v{i:02}" for i in range(12)]
+    found = suggest([], {"v00": [Label(1, 1, 0)]}, names, 2)
+    assert sorted(m.video for m in found) == names[1:]
+    assert [m.video for m in found] != names[1:]
+    again = suggest([], {"v00": [Label(1, 1, 0)]}, names[::-1], 2)
+    assert [m.video for m in again] == [m.video for m in found]
+    assert {(m.reason, m.time, m.value) for m in found} == {("drawn", None, 1.0)}
+    assert suggest([], {}, names, 2, most=3) == suggest([], {}, names, 2)[:3]
 
-    def features(video: str) -> tuple[np.ndarray, TimeAxis]:
-        return rows[video], TimeAxis.uniform(20, rate=1)
 
-    found = suggest([], {}, list(rows), 2, features=features)
-    assert {int(m.video[1:]) // 4 for m in found[:3]} == {0, 1, 2}  # one of each kind first
-    assert len(found) == 12
-    assert [m.video for m in suggest([], {"v00": [Label(1, 1, 0)]}, list(rows), 2)] == list(rows)[1:]
+def test_videos_in_which_runs_find_nothing_are_named_too() -> None:
+    names = [f"v{i}" for i in range(8)]
+    run = {n: scores(n, bumps((10, 0, 0.5 if n < "v4" else 0.0))) for n in names}
+    found = suggest([run], {"v0": [Label(50, 50, 0)]}, names, 2)
+    assert {m.video for m in found} == set(names)
+    assert any(m.video > "v3" for m in found[:3])
+
+
+@pytest.mark.parametrize(("each", "told"), [(1, 2), (8, 10), (72, 18)])
+def test_runs_name_more_the_better_their_classes_are_known(each: int, told: int) -> None:
+    names = [f"v{i:02}" for i in range(40)]
+    run = {n: scores(n, bumps((10, 0, 0.5))) for n in names}
+    labels = {"w": [Label(float(t), float(t), c) for t in range(each) for c in (0, 1)]}
+    first: dict[str, Moment] = {}
+    for m in suggest([run], labels, names, 2, most=100):
+        first.setdefault(m.video, m)
+    assert len(first) == len(names)
+    assert sum(m.time is not None for m in list(first.values())[:20]) == told

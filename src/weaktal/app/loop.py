@@ -26,8 +26,7 @@ REASONS = {
     "disagreeing": "runs disagree",
     "rare": "few labels of this class",
     "new": "unlike what is labelled",
-    "unlike what is labelled": "unlike what is labelled",
-    "unlabelled": "nothing is labelled yet",
+    "drawn": "drawn by lot",
 }
 
 

@@ -1,6 +1,13 @@
 """What should be labelled next: the videos and moments where a click helps most, and why.
 
-A moment is a peak of a run's activation in a video that is not done. What speaks for it:
+A run can tell where it is unsure, but not what it has never learnt: of a class with few labels it finds few
+moments, mostly wrong ones, and whoever labels only what it names never gets to the class. Videos are named in
+two ways, therefore, in turn.
+
+*By lot*, among those without labels, whatever the runs say: these show what the runs do not know. Before
+there is a run, this is all.
+
+*By the runs*: a moment is a peak of a run's activation in a video that is not done. What speaks for it:
 
 - *uncertain*: the runs can hardly tell whether it is there, or which of two classes it is;
 - *disagreeing*: runs (other methods, or other starts of one) differ about it;
@@ -9,11 +16,14 @@ A moment is a peak of a run's activation in a video that is not done. What speak
 
 The weighted sum is its value, and the part that adds most is the reason that is shown. Of a video at most
 `PER_VIDEO` moments are named, so that a person sees many videos, and a list spreads over the rare classes.
-Before there is a run, videos are taken that are farthest from those that are labelled, and from each other.
+
+The runs have as large a share of the videos as their classes are known: n / (n + `ENOUGH`) for a class with n
+labels, the mean over the classes.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +37,7 @@ Features = Callable[[str], "tuple[NDArray[np.float32], TimeAxis] | None"]
 
 WEIGHTS = {"uncertain": 0.25, "disagreeing": 0.2, "rare": 0.4, "new": 0.15}
 PER_VIDEO = 3
+ENOUGH = 8  # labels of a class from which on its runs name as many videos as are named without them
 APART = 1.0  # seconds between two moments, and from a label
 LEAST = 0.15  # activation of a peak, of the strongest in the run
 
@@ -97,9 +108,9 @@ def suggest(
         theirs = [(run[video], s) for run, s in zip(runs, scale, strict=True) if video in run]
         if theirs:
             found += _moments(video, theirs, labels.get(video, ()), rare, distances.get(video), excluded)
-    if not found:
-        return _videos(labels, candidates, features)[:most]
-    return _varied(found, counts, most)
+    share = float(np.mean(counts / (counts + ENOUGH))) if found else 0.0
+    drawn = _drawn([v for v in candidates if not labels.get(v)], 1 - share)
+    return _in_turn(_varied(found, counts), drawn, share)[:most]
 
 
 def _rare(counts: FloatArray) -> FloatArray:
@@ -209,54 +220,47 @@ def _distances(
     return {video: (np.clip(d / far, 0, 1), axis) for video, (d, axis) in raw.items()}
 
 
-def _videos(
-    labels: Mapping[str, Sequence[Label]], candidates: Sequence[str], features: Features | None
-) -> list[Moment]:
-    """Whole videos, farthest first: each is as far as possible from the labelled ones and those before."""
-    fresh = [v for v in candidates if not labels.get(v)]
-    means, names = [], []
-    for video in fresh if features is not None else ():
-        got = features(video) if features is not None else None
-        if got is not None:
-            means.append(got[0].mean(0))
-            names.append(video)
-    if len(names) < 2:
-        return [Moment(v, None, None, 1.0, {"unlabelled": 1.0}) for v in fresh]
-    rows = np.stack(means).astype(np.float64)
-    rows = (rows - rows.mean(0)) / np.maximum(rows.std(0), 1e-9)
-    gone = [got[0].mean(0) for v, said in labels.items() if said and features and (got := features(v))]
-    distance = np.full(len(rows), np.inf)
-    if gone:
-        centre, spread = np.stack(means).mean(0), np.maximum(np.stack(means).std(0), 1e-9)
-        done = (np.stack(gone) - centre) / spread
-        distance = np.linalg.norm(rows[:, None] - done[None], axis=2).min(1)
+def _drawn(fresh: Sequence[str], value: float) -> list[Moment]:
+    """Whole videos by lot, the same every time."""
+    order = sorted(fresh, key=lambda video: hashlib.sha256(video.encode()).digest())
+    return [Moment(video, None, None, value, {"drawn": value}) for video in order]
+
+
+def _in_turn(by_runs: Sequence[Moment], drawn: Sequence[Moment], share: float) -> list[Moment]:
+    """Moments that runs name and whole videos, in turn: of the videos, this share is named by runs first."""
     out: list[Moment] = []
-    left = set(range(len(rows)))
-    now = int(np.argmax(distance)) if gone else int(np.argmin(np.linalg.norm(rows, axis=1)))
-    while left:
-        left.discard(now)
-        out.append(Moment(names[now], None, None, 1 - len(out) / len(rows), {"unlike what is labelled": 1.0}))
-        distance = np.minimum(distance, np.linalg.norm(rows - rows[now], axis=1))
-        if left:
-            now = max(left, key=lambda i: distance[i])
-    have = {m.video for m in out}
-    return out + [Moment(v, None, None, 0.0, {"unlabelled": 1.0}) for v in fresh if v not in have]
+    named: set[str] = set()
+    by_run = 0
+    waiting = iter(drawn)
+    for moment in by_runs:
+        if moment.video not in named:
+            while by_run + 1 > share * (len(named) + 1):
+                other = next((m for m in waiting if m.video not in named), None)
+                if other is None:
+                    break
+                named.add(other.video)
+                out.append(other)
+        if moment.video not in named:
+            named.add(moment.video)
+            by_run += 1
+        out.append(moment)
+    return out + [m for m in waiting if m.video not in named]
 
 
-def _varied(found: Sequence[tuple[Moment, float]], counts: FloatArray, most: int) -> list[Moment]:
+def _varied(found: Sequence[tuple[Moment, float]], counts: FloatArray) -> list[Moment]:
     """The best moments, one after another, few of a video, and apart from each other.
 
     Each counts as a label of its class for those after it, so that not all are of the class that is rarest
     now. Their value and reasons are those of today's labels.
     """
-    label = np.array([m.label for m, _ in found])
+    label = np.array([m.label for m, _ in found], np.int64)
     weight = np.array([sum(WEIGHTS[k] for k in m.reasons) for m, _ in found])
     rare = WEIGHTS["rare"] * np.array([there for _, there in found]) / weight
     rest = np.array([m.value for m, _ in found]) - rare * _rare(counts)[label]
     counts, open_ = counts.copy(), np.ones(len(found), np.bool_)
     kept: list[Moment] = []
     taken: dict[str, list[float]] = {}
-    while open_.any() and len(kept) < most:
+    while open_.any():
         best = int(np.argmax(np.where(open_, rest + rare * _rare(counts)[label], -1)))
         moment, open_[best] = found[best][0], False
         times = taken.setdefault(moment.video, [])

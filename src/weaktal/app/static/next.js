@@ -54,8 +54,9 @@ export class NextPage extends HTMLElement {
     });
     fill(this.list,
       h("header", { class: "moments-head" }, h("h1", {}, "What should I label next?"),
-        h("p", { class: "hint" }, runs.length ? "Moments where a click helps most, by what these runs found:"
-          : "Before the first run: videos that are far from what is labelled, and from each other."),
+        h("p", { class: "hint" }, runs.length
+          ? "Moments where a click helps most, by what these runs found; between them, whole videos drawn by lot, as runs cannot tell what they have not learnt:"
+          : "Before the first run: videos drawn by lot."),
         h("div", { class: "run-choice", role: "group", "aria-label": "Runs" }, chips)),
       moments.length ? h("ol", {}, moments.map((m) => this.moment(m)))
         : h("div", { class: "empty" }, icon("check"), h("p", {}, "Nothing to suggest: every video is done.")));
@@ -71,7 +72,7 @@ export class NextPage extends HTMLElement {
       h("img", { class: "thumb large", src: picture, alt: "", loading: "lazy",
         on: { error: (/** @type {Event} */ e) => /** @type {HTMLElement} */ (e.target).classList.add("broken") } }),
       h("span", { class: "grow" },
-        h("b", {}, m.video, m.time === null ? "" : h("span", { class: "times" }, ` ${clock(time, 1)}`)),
+        h("b", {}, m.video, h("span", { class: "times" }, m.time === null ? " whole" : ` ${clock(time, 1)}`)),
         h("span", { class: "why" }, m.class ? [dot(this.store.colour(m.class)), `${this.store.className(m.class)}? `] : null,
           h("span", { class: "chip work" }, m.reason), also.map((text) => h("span", { class: "chip" }, text)))),
       h("span", { class: "score", title: "how much a click here is worth" }, h("i", { style: { width: `${100 * m.value}%` } }), h("span", {}, m.value.toFixed(2)))));
