@@ -9,7 +9,7 @@ there is a run, this is all.
 
 *By the runs*: a moment is a peak of a run's activation in a video that is not done. What speaks for it:
 
-- *uncertain*: the runs can hardly tell whether it is there, or which of two classes it is;
+- *uncertain*: something is there, but the runs can hardly tell which class it is, or whether;
 - *disagreeing*: runs (other methods, or other starts of one) differ about it;
 - *rare*: its class has few labels so far;
 - *new*: its features are far from everything that is labelled.
@@ -159,10 +159,10 @@ def _moments(
         for t in _peaks(mean[:, c], times):
             if any(a.start - APART <= times[t] <= a.end + APART for a in said):
                 continue
-            others = np.delete(mean[t], c)
-            margin = float(mean[t, c] - others.max(initial=0.0))
-            unsure = max(1 - abs(2 * float(mean[t, c]) - 1), (1 - max(margin, 0.0)) * float(mean[t, c]))
-            there = float(mean[t, c]) ** 0.5
+            level = float(mean[t, c])
+            # of its class, another, or nothing; where nothing is likely there is little to ask
+            share = level / float(mean[t].sum() + 1 - mean[t].max())
+            unsure, there = 4 * share * (1 - share) * level, share * level
             reasons = {"uncertain": unsure, "rare": float(rare[c]) * there}
             if len(theirs) > 1:
                 reasons["disagreeing"] = float(np.clip(spread[t, c], 0, 1))
