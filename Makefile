@@ -6,7 +6,7 @@ TORCH  ?= torch==2.13.0
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test soak docs audit constraints lower-bounds lint types format clean env
+.PHONY: demo test soak docs audit constraints pythons oldest lower-bounds lint types format clean env
 
 env: $(VENV)/.ready
 
@@ -49,7 +49,15 @@ constraints: env
 	(head -2 constraints.txt; $(BIN)/python -m pip freeze | grep -v "^-e\|^torch\|^weaktal\|@ file") > constraints.new
 	mv constraints.new constraints.txt
 
-# the oldest versions that pyproject.toml allows (several GB: old releases of torch are CUDA builds)
+# what works without torch, under the other versions of Python that this machine has; says which were skipped
+pythons: env
+	$(BIN)/python tests/pythons.py
+
+# the same with the oldest versions that pyproject.toml allows
+oldest: env
+	$(BIN)/python tests/pythons.py --oldest 3.11
+
+# the oldest versions that pyproject.toml allows, torch too (several GB: old releases of torch are CUDA builds)
 lower-bounds:
 	$(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/pip install -q uv
 	.venv-oldest/bin/uv pip install -q --python .venv-oldest/bin/python --resolution lowest-direct \

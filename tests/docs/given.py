@@ -74,9 +74,17 @@ BEFORE: dict[str, list[Step]] = {
         ("command", "weaktal data convert gt.json export.json --to label-studio"),
     ],
     "own_videos.md": [("command", "rm -r my_data.yaml features")],
+    "student.md": [("command", "weaktal train hr_pro --data thumos14.yaml --out runs/hr_pro")],
+    "training.md": [
+        ("command", f"weaktal train lac --data my.yaml --out {run}") for run in ("runs/lac", "old/lac-7")
+    ],
     "trust.md": [
-        ("command", f"weaktal train asm_loc --recipe own --data my.yaml --seed {n} --out run{n}")
-        for n in (1, 2, 3)
+        ("command", "weaktal extract videos --backbone motion --out motion"),
+        ("python", _MOTION.replace("motion.yaml", "my.yaml")),
+        *[
+            ("command", f"weaktal train asm_loc --recipe own --data my.yaml --seed {n} --out run{n}")
+            for n in (1, 2, 3)
+        ],
     ],
     "videos.md": [
         ("command", "weaktal extract videos --backbone motion --out motion"),
@@ -110,6 +118,9 @@ _ASM_LOC = """
 made = ASMLoc(ASMLocConfig(num_steps=3, heads=2), dim=8, classes=names)
 states = {f"model_step{s}_last_epoch.pth": n.state_dict() for s, n in enumerate(made.networks)}
 """
+_STUDENT = """
+data, detections_in_training_videos = training_data, detections
+"""
 
 GIVEN: dict[str, str] = {
     "own_method.md": "import sys; sys.path.insert(0, 'mine')\nfrom blink_net import BlinkNet",
@@ -122,5 +133,5 @@ GIVEN: dict[str, str] = {
     "sal.md": _weights("sal", "SAL", "hidden=8") + "recipe = {'sampling': 'activitynet'}",
     "stcl_net.md": _weights("stcl_net", "STCLNet", "attention_dim=8, key_dim=8", ".network") + _TRAINING,
     "tspnet.md": _weights("tspnet", "TSPNet", "") + _TRAINING + _PROPOSALS,
-    "training.md": "",
+    "student.md": _weights("student", "Student", "") + _TRAINING + _PROPOSALS + _STUDENT,
 }
