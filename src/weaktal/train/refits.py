@@ -132,7 +132,7 @@ def fold_of(labels: Sequence[Sequence[int]], folds: int) -> list[int]:
         folds: how many.
 
     >>> fold_of([[0], [0], [1], [1]], 2)
-    [0, 1, 1, 0]
+    [1, 0, 0, 1]
     """
     count = Counter(c for row in labels for c in row)
     have, size, out = [Counter[int]() for _ in range(folds)], [0] * folds, [0] * len(labels)
