@@ -49,8 +49,8 @@ def labelled(root: Path) -> Path:
     given = given.where(lambda v: v.name in names and v.name not in without)
     given = given.map(
         lambda v: replace(
-            v, instances=v.instances if v.name in full else Instances(), labels=(), subset="train",
-            points=None if v.name in full else v.points,
+            v, instances=v.instances if v.name in full else Instances(), subset="train",
+            points=None if v.name in full else v.points, labels=(), complete=False,
         )
     )  # fmt: skip
     project = Project.open(root / "videos")
