@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from trainings import keep, kept
 
 from weaktal import Dataset, Detections, Run, calibrate, fuse_runs, train_run
 from weaktal.evaluate import evaluate, get_protocol
@@ -134,18 +135,15 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     warnings.simplefilter("ignore")
-    kept = args.out / "records.jsonl"
 
     def records() -> list[dict[str, Any]]:
-        text = kept.read_text(encoding="utf-8") if kept.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        return kept(args.out, dict)
 
     def note(dataset: Dataset, data: str, name: str, seed: int, run: Run) -> None:
         found = found_by(run, dataset, "test", device="cpu").detections
         about = {"data": data, "method": name, "seed": seed}
         record = about | measured(dataset, found, calibrate(run, folds=args.folds))
-        with kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        keep(args.out, record)
         print(json.dumps(record), flush=True)
 
     args.out.mkdir(parents=True, exist_ok=True)

@@ -18,16 +18,16 @@ same for both arms. Tables give the mean over the orders and each.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from harness import head, row
+from trainings import keep, kept
 
 from weaktal.app.suggest import Label, suggest
 from weaktal.core import WeakLabels, WeakVideo
@@ -67,14 +67,11 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "records.jsonl"
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        self.all = [Record(**json.loads(line)) for line in lines]
+        self.folder, self.all = folder, kept(folder, Record)
 
     def add(self, record: Record) -> None:
         self.all.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        keep(self.folder, vars(record))
 
     def find(self, data: str, arm: str, share: float) -> dict[int, Record]:
         """By order."""

@@ -18,19 +18,17 @@ the unseen videos without any action. Test labels are used to measure and never 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from trainings import keep, kept, trained
 
 from weaktal.core import Annotations, Detections, SnippetScores, Video, write_text
 from weaktal.dataset import Dataset
@@ -42,10 +40,9 @@ from weaktal.formats import load_annotations, load_detections, save_annotations,
 from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods import METHODS, find_method
 from weaktal.methods.protocol import SnippetMethod, TrainingData
-from weaktal.train import feature_bank, fit, resolve_config, training_data
+from weaktal.train import feature_bank, resolve_config, training_data
 from weaktal.train.inference import detect_videos, score_videos
 from weaktal.train.measure import Measure
-from weaktal.train.seeds import seed_torch
 
 ARMS = ("without", "with")
 RECALL = 0.8
@@ -198,14 +195,7 @@ class Arm:
         """Train and measure."""
         name, recipe, settings = SETTINGS[row]
         data = self.training(row, seed)
-        seed_torch(seed, 0)
-        config = resolve_config(name, recipe, settings)
-        method = find_method(name)(config, dim=data.bank.dim, classes=data.weak.classes)
-        begun = time.process_time()
-        with TemporaryDirectory() as folder:
-            fit(method, data, folder, device="cpu", progress=False)
-        seconds = time.process_time() - begun
-        method.eval()
+        method, seconds = trained(name, resolve_config(name, recipe, settings), data)
         if isinstance(method, SnippetMethod):
             scores = score_videos(method, self.bank)
             found = method.localize(scores)
@@ -232,19 +222,13 @@ class Arm:
 # ---------------------------------------------------------------------------------------- the table
 
 
-def read(out: Path) -> list[Record]:
-    path = out / "records.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [Record(**json.loads(line)) for line in lines]
-
-
 def told(values: NDArray[np.float64]) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
 def table(out: Path) -> Iterator[str]:
     """What docs/trust.md shows: means over the seeds that both arms have."""
-    records = read(out)
+    records = kept(out, Record)
     yield "| | | mAP | | recall | false alarms, test videos | | false alarms, videos without action | |"
     yield "|---|---|---|---|---|---|---|---|---|"
     yield "| method | seeds | without | with | both | without | with | without | with |"
@@ -282,11 +266,10 @@ def main() -> None:
         for seed in range(args.seeds):
             for row in args.methods:
                 for name, arm in arms.items():
-                    if any((r.row, r.arm, r.seed) == (row, name, seed) for r in read(args.out)):
+                    if any((r.row, r.arm, r.seed) == (row, name, seed) for r in kept(args.out, Record)):
                         continue
                     record = arm.run(row, seed)
-                    with (args.out / "records.jsonl").open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(vars(record)) + "\n")
+                    keep(args.out, vars(record))
                     print(record, flush=True)
     print("\n".join(table(args.out)), flush=True)
 

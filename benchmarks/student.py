@@ -15,41 +15,38 @@ of training them again. Test labels are used to measure and never to choose.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+import trust
 import yaml
+from trainings import keep, kept, trained
 
 from weaktal.core import Detections
 from weaktal.dataset import Dataset
 from weaktal.formats import load_detections, save_detections
 from weaktal.methods import find_method
-from weaktal.methods.protocol import Method, SnippetMethod, TrainingData
-from weaktal.train import fit, resolve_config, training_data
+from weaktal.methods.protocol import SnippetMethod, TrainingData
+from weaktal.train import resolve_config, training_data
 from weaktal.train.inference import detect_videos, score_videos
 from weaktal.train.measure import Measure, percent
-from weaktal.train.seeds import seed_torch
 
 # short: a teacher takes 15 to 80 s of a core, a student about 12
 SHORT: dict[str, dict[str, Any]] = {
-    "asm_loc": {"num_steps": 0, "epochs": 60, "snippets": 200, "learning_rate": 3e-4},
-    "sal": {"hidden": 64, "segments": 200, "epochs": 20, "batch_size": 4, "lr": 2e-4},
+    **{name: trust.SHORT[name] for name in ("asm_loc", "sal")},  # so that --known may take its runs
     "lac": {"hidden": 128, "steps": 400, "search_every": 100, "lr": 3e-4},
     "tspnet": {"steps": 250, "lr": 1e-3},
     "hr_pro_snippets": {"steps": 150, "batch_size": 4, "lr": 5e-4},
     "hr_pro": {"epochs": 3, "lr": 1e-3},
 }
-RECIPE = {"hr_pro_snippets": "own", "hr_pro": "own"}  # of which the second stage is better than the first
+RECIPE = {"hr_pro_snippets": "own", "hr_pro": "own"}
 TEACHERS = ("lac", "sal", "asm_loc", "tspnet", "hr_pro")
 BASE = {"tspnet": "lac", "hr_pro": "hr_pro_snippets"}
 STUDENT: dict[str, Any] = {"hidden": 64, "steps": 250, "lr": 1e-3}
@@ -114,15 +111,6 @@ class Bench:
         """What may be learnt from, by supervision."""
         return {kind: training_data(self.dataset, kind) for kind in ("video", "point")}
 
-    def trained(self, method: str, config: Any, data: TrainingData) -> tuple[Method, float]:
-        """A method, and the seconds that it took."""
-        seed_torch(data.seed, 0)
-        made = find_method(method)(config, dim=data.bank.dim, classes=data.weak.classes)
-        begun = time.process_time()
-        with TemporaryDirectory() as folder:
-            fit(made, data, folder, device="cpu", progress=False)
-        return made.eval(), time.process_time() - begun
-
     def teacher(self, method: str, seed: int) -> Found:
         """What a teacher finds; kept in OUT, as far as a student needs it."""
         stem = f"{self.name}-{method}-{seed}"
@@ -144,12 +132,12 @@ class Bench:
         if method in BASE:
             base = self.found(BASE[method], seed)
             data = replace(data, proposals=base.proposals, scores=base.scores)
-            made, seconds = self.trained(method, config, data)
+            made, seconds = trained(method, config, data)
             train, test = (
                 detect_videos(made, bank, proposals=base.proposals) for bank in (data.bank, self.measure.bank)
             )
             return Found(train, test, seconds=base.seconds + seconds)
-        made, seconds = self.trained(method, config, data)
+        made, seconds = trained(method, config, data)
         assert isinstance(made, SnippetMethod)
         scores = [score_videos(made, bank) for bank in (data.bank, self.measure.bank)]
         every = Detections.concatenate([made.candidates(s) for s in scores], made.classes)
@@ -162,18 +150,11 @@ class Bench:
         supervision = find_method(teacher).supervision
         method = "student_points" if supervision == "point" else "student"
         data = replace(self.data[supervision], seed=seed, proposals=found.train)
-        student, seconds = self.trained(method, resolve_config(method, None, {**STUDENT, **settings}), data)
+        student, seconds = trained(method, resolve_config(method, None, {**STUDENT, **settings}), data)
         both = (percent(self.measure.result(d)) for d in (found.test, self.measure.detections(student)))
         record = Record(self.name, teacher, name, seed, *both, found.seconds, seconds)
-        with (self.out / "records.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(record)) + "\n")
+        keep(self.out, vars(record))
         return record
-
-
-def read(out: Path) -> list[Record]:
-    path = out / "records.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [Record(**json.loads(line)) for line in lines]
 
 
 def tables(records: Sequence[Record]) -> Iterator[str]:
@@ -229,7 +210,7 @@ def main() -> None:
     for seed in range(0 if args.table else args.seeds):
         for data, path in paths.items():
             for teacher in args.teachers:
-                done = {(r.data, r.teacher, r.name, r.seed) for r in read(args.out)}
+                done = {(r.data, r.teacher, r.name, r.seed) for r in kept(args.out, Record)}
                 if (data, teacher, args.name, seed) in done or (args.out / "stop").exists():
                     continue
                 if data not in benches:
@@ -237,7 +218,9 @@ def main() -> None:
                 record = benches[data].run(teacher, seed, settings, args.name)
                 print(f"{record} gain {record.gain:+.2f}", flush=True)
     chosen = [
-        r for r in read(args.out) if r.name == args.name and r.data in paths and r.teacher in args.teachers
+        r
+        for r in kept(args.out, Record)
+        if r.name == args.name and r.data in paths and r.teacher in args.teachers
     ]
     order = {x: i for i, x in enumerate([*paths, *args.teachers])}
     chosen.sort(key=lambda r: (order[r.data], order[r.teacher], r.seed))

@@ -15,20 +15,18 @@ never to choose.
 from __future__ import annotations
 
 import argparse
-import json
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from trainings import keep, kept, trained
 
 from weaktal.core import Annotations, Detections, SnippetScores
 from weaktal.dataset import Dataset
@@ -37,10 +35,9 @@ from weaktal.formats.scores import load_scores, save_scores
 from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
 from weaktal.methods import find_method
 from weaktal.methods.protocol import SnippetMethod
-from weaktal.train import fit, resolve_config, training_data
+from weaktal.train import resolve_config, training_data
 from weaktal.train.inference import score_videos
 from weaktal.train.measure import Measure
-from weaktal.train.seeds import seed_torch
 from weaktal.train.select import label_likelihood
 
 # short: a run takes a quarter of a minute to a minute of a core
@@ -115,17 +112,10 @@ class Bench:
     def run(self, method: str, seed: int, settings: Mapping[str, Any], name: str) -> Record:
         """Train and measure."""
         data = replace(self.data, seed=seed)
-        seed_torch(seed, 0)
-        config = resolve_config(method, None, {**SHORT[method], **settings})
-        trained = find_method(method)(config, dim=data.bank.dim, classes=data.weak.classes)
-        assert isinstance(trained, SnippetMethod)
-        begun = time.process_time()
-        with TemporaryDirectory() as folder:
-            fit(trained, data, folder, device="cpu", progress=False)
-        seconds = time.process_time() - begun
-        known = score_videos(trained, data.bank)
-        scores = score_videos(trained, self.measure.bank)
-        found = trained.localize(scores)
+        made, seconds = trained(method, resolve_config(method, None, {**SHORT[method], **settings}), data)
+        assert isinstance(made, SnippetMethod)
+        known, scores = (score_videos(made, bank) for bank in (data.bank, self.measure.bank))
+        found = made.localize(scores)
         record = Record(
             self.name,
             method,
@@ -137,17 +127,10 @@ class Bench:
             seconds,
         )
         save_detections(found, self.out / f"{record.tag}.json")
-        save_detections(trained.localize(known), self.out / f"{record.tag}-train.json")
-        save_scores(scores, self.out / f"{record.tag}.safetensors", trained.classes)
-        with (self.out / "records.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(record)) + "\n")
+        save_detections(made.localize(known), self.out / f"{record.tag}-train.json")
+        save_scores(scores, self.out / f"{record.tag}.safetensors", made.classes)
+        keep(self.out, vars(record))
         return record
-
-
-def read(out: Path) -> list[Record]:
-    path = out / "records.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [Record(**json.loads(line)) for line in lines]
 
 
 class Pool:
@@ -333,7 +316,7 @@ def main() -> None:
         for data, path in paths.items():
             for seed in range(args.seeds):
                 for method in args.methods:
-                    done = {(r.data, r.method, r.name, r.seed) for r in read(args.out)}
+                    done = {(r.data, r.method, r.name, r.seed) for r in kept(args.out, Record)}
                     if (data, method, args.name, seed) in done or (args.out / "stop").exists():
                         continue
                     if data not in benches:
@@ -341,13 +324,15 @@ def main() -> None:
                     bench = benches[data]
                     print(bench.run(method, seed, own.get(method, {}), args.name), flush=True)
     if args.against is not None:
-        chosen = [r for r in read(args.out) if r.data in paths and r.method in args.methods]
+        chosen = [r for r in kept(args.out, Record) if r.data in paths and r.method in args.methods]
         print("\n".join(compared(chosen, args.name, args.against)))
         return
     pools: dict[tuple[str, str], Pool] = {}
     for data, path in paths.items():
         for method in args.methods:
-            found = [r for r in read(args.out) if (r.data, r.method, r.name) == (data, method, args.name)]
+            found = [
+                r for r in kept(args.out, Record) if (r.data, r.method, r.name) == (data, method, args.name)
+            ]
             if len(found) > 1:
                 if data not in benches:
                     benches[data] = Bench(data, Path(path), args.out)
