@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weaktal.bench.plan import Job, Plan
 from weaktal.core import InputError, write_text
-from weaktal.train.children import Child, at_once, gpus, run_children
+from weaktal.train.children import Child, run_children
 
 
 def execute(
@@ -50,11 +50,10 @@ def execute(
             failed.append(jobs_of[child])
             say(f"{child.name} failed with code {code}: {child.last_line}")
 
-    devices = gpus(plan.device)
     run_children(
         list(jobs_of),
-        jobs or at_once(devices),
-        gpus=devices,
+        device=plan.device,
+        jobs=jobs,
         began=lambda child: say(f"{child.name} begins"),
         ended=ended,
     )

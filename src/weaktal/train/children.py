@@ -70,9 +70,9 @@ class _Running:
 
 def run_children(
     children: Sequence[Child],
-    most: int,
     *,
-    gpus: int = 0,
+    device: str,
+    jobs: int | None = None,
     began: Callable[[Child], None] = lambda child: None,
     ended: Callable[[Child, int, float], None] = lambda child, code, seconds: None,
     glance: Callable[[], None] = lambda: None,
@@ -83,18 +83,20 @@ def run_children(
 
     Args:
         children: in this order.
-        most: at a time; they share the cores, and take the GPUs in turn.
-        gpus: how many there are.
+        device: on which they run, as for ``--device``; of several GPUs they take one each, in turn.
+        jobs: so many at a time, which share the cores; None: what the machine takes.
         began, ended: told as a process begins, and as it ends with its exit code after so many seconds.
         glance: called many times a second as they run.
     """
+    devices = gpus(device)
+    most = jobs or at_once(devices)
     waiting, running, free = list(children), list[tuple[Child, _Running]](), list(range(most))
     threads = max(1, cores() // most)
     try:
         while waiting or running:
             while waiting and free:
                 child, slot = waiting.pop(0), free.pop(0)
-                running.append((child, _start(child, slot, threads, gpus)))
+                running.append((child, _start(child, slot, threads, devices)))
                 began(child)
             time.sleep(GLANCE)
             glance()

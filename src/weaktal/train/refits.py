@@ -45,7 +45,7 @@ from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
 from weaktal.methods import command_word, is_code
 from weaktal.methods.protocol import SnippetMethod
 from weaktal.train.calibration import FILE, Calibration, HeldOut, Pair, identity, read_calibration
-from weaktal.train.children import Child, at_once, gpus, run_children
+from weaktal.train.children import Child, run_children
 from weaktal.train.localize import fits, found_by
 from weaktal.train.members import fused_config, open_members
 from weaktal.train.predict import clearest
@@ -381,11 +381,10 @@ def _refit(
             failed[fold_of_child[child]] = child.last_line
         say(f"{child.name}: {'failed' if code else 'done'} after {seconds:.0f} s")
 
-    devices = gpus(device or members[0].config.training.device)
     run_children(
         list(fold_of_child),
-        jobs or at_once(devices),
-        gpus=devices,
+        device=device or members[0].config.training.device,
+        jobs=jobs,
         began=lambda child: say(f"{child.name}: training"),
         ended=ended,
     )

@@ -27,7 +27,7 @@ from weaktal.core import CoverageWarning, InputError, write_text
 from weaktal.dataset import Dataset
 from weaktal.methods import command_word, find_method
 from weaktal.methods.protocol import SnippetMethod, TrainingData
-from weaktal.train.children import Child, at_once, gpus, run_children
+from weaktal.train.children import Child, run_children
 from weaktal.train.config import resolve_config
 from weaktal.train.data import describe_data, training_data, training_notes
 from weaktal.train.loop import Rule, launch
@@ -320,11 +320,8 @@ class _Work:
             if code != 0:
                 failed[seed_of[child]] = child.last_line
 
-        devices = gpus(self.device)
         with _Board(folders, math.ceil(share * self.steps), self.progress) as board:
-            run_children(
-                list(seed_of), self.jobs or at_once(devices), gpus=devices, ended=ended, glance=board.glance
-            )
+            run_children(list(seed_of), device=self.device, jobs=self.jobs, ended=ended, glance=board.glance)
         return failed
 
 
