@@ -96,7 +96,7 @@ def server(folder: Path) -> Iterator[Server]:
     found.stop()
 
 
-def until(look: Any, what: str, seconds: float = 30.0) -> Any:
+def until(look: Any, what: str, seconds: float = 60.0) -> Any:
     """Wait for something to become true; returns it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -26,7 +26,7 @@ DROP = """(time) => {
 @pytest.fixture
 def page(browser: Any, server: Server) -> Any:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)  # a machine that does much else, too
     found = context.new_page()
     problems: list[str] = []
     found.on("pageerror", lambda error: problems.append(str(error)))
@@ -159,21 +159,29 @@ def test_from_a_folder_of_videos_to_measured_detections(page: Any, server: Serve
     }"""
     page.wait_for_function(ready)
     page.keyboard.press("Enter")  # accept
-    page.wait_for_function(ready)
     first = until(lambda: _segments(server), "the accepted segment")
     assert first[0]["origin"]["run"] == "01-lac"
+
     # drag the end of the next one, then accept it
-    page.wait_for_timeout(300)
-    box = page.evaluate(
-        """() => {
-          const t = document.querySelector('wt-review').timeline;
-          const c = document.querySelector('wt-review').current;
-          const lane = t.lanes.find((l) => l.class.id === c.class);
-          const r = t.canvas.getBoundingClientRect();
-          return { x: r.left + t.gutter + t.x(c.end), y: r.top + lane.top + 10, end: c.end, video: c.video };
-        }"""
-    )
-    page.mouse.move(box["x"], box["y"])
+    def over_its_end() -> dict[str, Any] | None:
+        """Where the end of the candidate is, once the pointer has it."""
+        box = page.evaluate(
+            """() => {
+              const { timeline: t, current: c } = document.querySelector('wt-review');
+              const lane = t.lanes.find((l) => l.class.id === c.class);
+              if (!lane) return null;
+              const r = t.canvas.getBoundingClientRect();
+              return { x: r.left + t.gutter + t.x(c.end), y: r.top + lane.top + 10, end: c.end };
+            }"""
+        )
+        if box is None:
+            return None
+        page.mouse.move(box["x"], box["y"])
+        cursor = page.evaluate("() => document.querySelector('wt-review').timeline.canvas.style.cursor")
+        return box if cursor == "ew-resize" else None
+
+    page.wait_for_function(ready)
+    box = until(over_its_end, "the candidate's border under the pointer")
     page.mouse.down()
     page.mouse.move(box["x"] - 25, box["y"], steps=4)
     page.mouse.up()

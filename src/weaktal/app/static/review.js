@@ -246,6 +246,7 @@ export class ReviewPage extends HTMLElement {
     const at = found ? this.shown.indexOf(found) : -1;
     if (at >= 0) this.virtual?.reveal(at);
     this.showCandidate();
+    this.showMarks(); // at once: until the next video is open, the last candidate's borders must not be there to drag
     if (found) void this.goto(found);
   }
 
