@@ -24,7 +24,6 @@ from weaktal.methods.asm_loc import (
     Clock,
     Outputs,
     Refinement,
-    RefinementNetwork,
     coverage,
     losses,
     outermost,
@@ -71,7 +70,7 @@ def segments_of(seed: int, videos: int, per_video: int = 8, length: float = 60.0
 
 
 def clock_of(lengths: list[int]) -> Clock:
-    return Clock.of([TimeAxis.uniform(n, RATE) for n in lengths])
+    return Clock([TimeAxis.uniform(n, RATE) for n in lengths])
 
 
 def rows_of(segments: Detections, video: int) -> list[tuple[float, float, int, float]]:
@@ -87,7 +86,9 @@ def test_time_weights_are_those_of_the_plain_procedure(seed: int, how: tuple[flo
     share, delta, gamma = how
     lengths = [94, 40, 7, 1]
     segments = segments_of(seed, len(lengths))
-    found = time_weights(segments, clock_of(lengths), score_share=share, expansion=delta, density=gamma)
+    found = time_weights(
+        segments, clock_of(lengths), config(score_share=share, expansion=delta, density=gamma)
+    )
     bound = gamma * (2 * delta + 1)
     for v, length in enumerate(lengths):
         w = np.ones(length)
@@ -377,7 +378,7 @@ def test_seconds_do_not_depend_on_how_they_are_computed() -> None:
     bank = FeatureBank(bank.names, bank.data, bank.offsets, axes)
     batch = whole_videos(bank, np.arange(4), torch.zeros(4, 3))
     steps = list(made.score_steps(batch))
-    clock = Clock.of(bank.axes)
+    clock = Clock(bank.axes)
     first = made.pseudo_segments(
         0, bank, Refinement(Detections.empty(bank.names, CLASSES), clock, None, made.config)
     )
@@ -462,7 +463,7 @@ def test_official_weights_of_one_network() -> None:
     assert ASMLoc.from_published(official(0, input_dropout=True)).config.input_dropout
 
     full = ASMLoc.from_published(official(1), heads=2, classes=CLASSES)
-    assert isinstance(full.networks[1], RefinementNetwork)
+    assert [network.refines for network in full.networks] == [False, True]
     bank = FeatureBank.of(["a"], [np.ones((9, 16), np.float32)], RATE)
     again = ASMLoc(full.config, dim=16, classes=CLASSES)
     again.load_training_state(full.training_state())

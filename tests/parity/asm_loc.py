@@ -207,7 +207,7 @@ def detections_of(rows: np.ndarray, counts: np.ndarray, classes: int) -> Detecti
 def plan_of(segments: Detections, data: Data, config: ASMLocConfig) -> Refinement:
     """Published test videos keep all predicted classes, training videos those of their label."""
     labels = np.where(data["is_test"][:, None] > 0, 1, data["vid_label"])
-    clock = Clock.of([TimeAxis.uniform(int(n), RATE) for n in data["vid_lens"]])
+    clock = Clock([TimeAxis.uniform(int(n), RATE) for n in data["vid_lens"]])
     return Refinement(segments, clock, labels, config)
 
 

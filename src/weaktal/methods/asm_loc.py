@@ -30,7 +30,7 @@ from weaktal.features.sampling import Warp, at_most_rows, random_positions, samp
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import Grid, find_runs, upsample
 from weaktal.localize.run_proposals import nms_by_class, scored_runs
-from weaktal.methods.label_prior import LabelWarmup, warmup_loss
+from weaktal.methods.label_prior import LabelWarmup, WarmupShare, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import class_names, load_published, published_weights, shape_of
 from weaktal.nn.dropout import Dropout
@@ -87,13 +87,7 @@ class ASMLocConfig(MethodConfig):
     video_score_bonus: float = Field(0.0, ge=0, description="video score added on attention segments")
     nms_threshold: float = Field(0.45, gt=0, le=1)
 
-    label_warmup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="not published: share of the base step in which attention is also drawn to the snippets "
-        "that look most like their video's classes (weaktal.methods.label_prior)",
-    )
+    label_warmup: WarmupShare = 0.0
 
     # What the published code does and a clean implementation would not; the published value is the default.
     sample_last: bool = Field(False, description="random sampling may draw the last snippet of a long video")
@@ -148,18 +142,31 @@ class Outputs(NamedTuple):
     uncertainty: Tensor | None
 
 
-class BaseNetwork(nn.Module):
-    """Attention and classification of snippets, pooled to videos."""
+class Network(nn.Module):
+    """Attention and classification of snippets, pooled to videos: the base network.
 
-    def __init__(self, config: ASMLocConfig, dim: int, classes: int) -> None:
+    Args:
+        config: of the method.
+        dim: D.
+        classes: K.
+        refines: the network of a refinement step has attention within and between segments, and an
+            uncertainty.
+    """
+
+    def __init__(self, config: ASMLocConfig, dim: int, classes: int, refines: bool) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.refines = config, refines
         drop = [Dropout(config.dropout)] if config.input_dropout else []
         self.feature_embedding = nn.Sequential(*drop, Conv1d(dim, dim, 3), nn.ReLU())
         self.att_branch = Conv1d(dim, 2, 1)
         self.snippet_cls = nn.Linear(dim, classes + 1)
         self.head_dropout = Dropout(config.dropout if config.input_dropout else 0.0)
         self.dropout = Dropout(config.dropout)
+        if refines:
+            self.MHSA_Intra = IntraSegmentAttention(dim, config)
+            self.MHSA_Inter = InterSegmentAttention(dim, config)
+            self.uncertainty_branch = Conv1d(dim, 1, 1, bias=False)
+            nn.init.normal_(self.uncertainty_branch.weight, std=1e-4)
 
     def forward(
         self,
@@ -172,13 +179,19 @@ class BaseNetwork(nn.Module):
         Args:
             x: (B, T, D).
             mask: (B, T) bool, true at valid snippets, zeros elsewhere in `x`; None: all are valid.
-            boxes, count: for the refinement networks.
+            boxes: (B, N, 2) first and last snippet of every segment; the base network looks at none. A box
+                whose first snippet comes after its last covers nothing, and yet is a segment.
+            count: (B,) how many of the boxes of a video are used.
         """
-        return self.heads(self.feature_embedding(x), mask)
-
-    def heads(self, e: Tensor, mask: Tensor | None, uncertainty: Tensor | None = None) -> Outputs:
-        """From embedded snippets (B, T, D)."""
         c = self.config
+        e, uncertainty = self.feature_embedding(x), None
+        if self.refines:
+            assert boxes is not None
+            assert count is not None
+            used = torch.arange(boxes.shape[1], device=x.device) < count[:, None]
+            covers = coverage(boxes, used, x.shape[1])
+            e = self.MHSA_Inter(self.MHSA_Intra(e, covers), covers, used)
+            uncertainty = self.uncertainty_branch(self.head_dropout(e))
         attended = self.att_branch(self.head_dropout(e)).softmax(-1)
         whole = self.dropout(torch.ones_like(e[..., :1]))  # drops whole snippets
         logits = self.snippet_cls(self.dropout(e * whole))
@@ -192,46 +205,6 @@ class BaseNetwork(nn.Module):
             bg.softmax(-1),
             uncertainty,
         )
-
-
-class RefinementNetwork(BaseNetwork):
-    """The base network with attention within and between segments, and an uncertainty."""
-
-    def __init__(self, config: ASMLocConfig, dim: int, classes: int) -> None:
-        super().__init__(config, dim, classes)
-        if dim % config.heads:
-            raise InputError(
-                "the attention heads must divide the feature dimension",
-                field="heads",
-                found=f"{config.heads} heads, {dim} features",
-                hint="set heads to a divisor, or num_steps=0 for the base network only",
-            )
-        self.MHSA_Intra = IntraSegmentAttention(dim, config)
-        self.MHSA_Inter = InterSegmentAttention(dim, config)
-        self.uncertainty_branch = Conv1d(dim, 1, 1, bias=False)
-        nn.init.normal_(self.uncertainty_branch.weight, std=1e-4)
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        count: Tensor | None = None,
-    ) -> Outputs:
-        """As the base network.
-
-        Args:
-            boxes: (B, N, 2) first and last snippet of every segment. A box whose first snippet comes after
-                its last covers nothing, and yet is a segment.
-            count: (B,) how many of the boxes of a video are used.
-        """
-        assert boxes is not None
-        assert count is not None
-        used = torch.arange(boxes.shape[1], device=x.device) < count[:, None]
-        covers = coverage(boxes, used, x.shape[1])
-        e = self.feature_embedding(x)
-        e = self.MHSA_Inter(self.MHSA_Intra(e, covers), covers, used)
-        return self.heads(e, mask, self.uncertainty_branch(self.head_dropout(e)))
 
 
 def coverage(boxes: Tensor, used: Tensor, length: int) -> Tensor:
@@ -296,16 +269,10 @@ class InterSegmentAttention(SegmentAttention):
 
 
 def video_losses(out: Outputs, labels: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
-    """Multiple-instance losses.
+    """Multiple-instance losses: "foreground", "background" (towards the background class) and
+    "background_action" (background must still carry the video's label, as context does); scalars.
 
-    Args:
-        out: of the network.
-        labels: (B, K), 0 or 1; a video without any adds nothing to the losses that need labels.
-        known: (B, K) bool, see `Batch`.
-
-    Returns:
-        "foreground", "background" (towards the background class) and "background_action" (background must
-        still carry the video's label, as context does); scalars.
+    A video without labels (B, K) adds nothing to those that need them.
     """
     label = F.pad(labels, (0, 1))
     label = label / label.sum(-1, keepdim=True).clamp(min=1)
@@ -318,13 +285,8 @@ def video_losses(out: Outputs, labels: Tensor, known: Tensor | None = None) -> d
 
 
 def instance_loss(out: Outputs, targets: Tensor, beta: float, known: Tensor | None = None) -> Tensor:
-    """Pseudo instance-level loss: cross entropy with labels of snippets, weighted by exp(-uncertainty).
-
-    Args:
-        out: of a refinement network.
-        targets: (B, T, K + 1), rows sum to 1.
-        beta: price of uncertainty.
-        known: (B, K) bool, see `Batch`.
+    """Pseudo instance-level loss: cross entropy with labels of snippets (B, T, K + 1), whose rows sum to 1,
+    weighted by exp(-uncertainty); `beta` is the price of uncertainty.
     """
     assert out.uncertainty is not None
     u = out.uncertainty[..., 0]
@@ -363,26 +325,19 @@ def _cross_entropy(p: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
 # --- between steps: what pseudo segments say about a video -------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class Clock:
     """Lengths and times of V videos, (V,) each: `length` snippets, `rate` snippets a second, `offset`.
 
     The published code measures time in seconds from the first snippet with 25 / 16 snippets a second.
     """
 
-    axes: Sequence[TimeAxis]
-    length: IntArray
-    rate: FloatArray
-    offset: FloatArray
-
-    @classmethod
-    def of(cls, axes: Sequence[TimeAxis]) -> Self:
-        length = np.array([a.length for a in axes], np.int64)
-        offset = np.array([a.start for a in axes])
+    def __init__(self, axes: Sequence[TimeAxis]) -> None:
+        self.axes = axes
+        self.length = np.array([a.length for a in axes], np.int64)
+        self.offset: FloatArray = np.array([a.start for a in axes])
         # rounded, so that 25 / 16 comes out of a duration as it went in, to the last bit: segment ends often
         # lie halfway between snippets, and the last bit decides to which they are rounded
-        rate = np.array([round(a.length / (a.end - a.start), 9) for a in axes])
-        return cls(axes, length, rate, offset)
+        self.rate: FloatArray = np.array([round(a.length / (a.end - a.start), 9) for a in axes])
 
 
 def _expanded(start: FloatArray, end: FloatArray, expansion: float) -> tuple[FloatArray, FloatArray]:
@@ -398,35 +353,33 @@ def _rounded(
     return first.astype(np.int64), last.astype(np.int64)
 
 
-def time_weights(
-    segments: Detections, clock: Clock, *, score_share: float, expansion: float, density: float
-) -> list[FloatArray]:
+def time_weights(segments: Detections, clock: Clock, config: ASMLocConfig) -> list[FloatArray]:
     """How densely to sample each snippet: more where short segments are (dynamic segment sampling).
 
     Of every class in a video, the best segments take part, as many as there are cumulative scores within
-    `score_share` of the largest one.
+    `config.score_share` of the largest one.
 
     Args:
         segments: of V videos, grouped by video.
         clock: of the V videos.
-        score_share, expansion, density: alpha, delta and gamma.
+        config: of the method.
 
     Returns:
         (L,) weights >= 1 per video; every maximal stretch above 1 sums to an integer.
     """
-    bound = density * (2 * expansion + 1)
+    bound = config.density * (2 * config.expansion + 1)
     cuts = np.searchsorted(segments.video, np.arange(len(clock.length) + 1))
     found = []
     for v, length in enumerate(clock.length):
         own, weights = slice(cuts[v], cuts[v + 1]), np.ones(length)
         label, score = segments.label[own], segments.score[own]
         start, end = (x[own] - clock.offset[v] for x in (segments.start, segments.end))
-        first, last = _rounded(*_expanded(start, end, expansion), clock.rate[v], length)
+        first, last = _rounded(*_expanded(start, end, config.expansion), clock.rate[v], length)
         for c in np.unique(label):
             best = np.flatnonzero(label == c)
             best = best[np.argsort(-score[best], kind="stable")]
             total = np.cumsum(score[best])
-            for i in best[: np.count_nonzero(total <= score_share * total.max())]:
+            for i in best[: np.count_nonzero(total <= config.score_share * total.max())]:
                 n = last[i] - first[i] + 1
                 if 1 < n <= bound:
                     here = slice(first[i], last[i] + 1)
@@ -476,12 +429,9 @@ class Refinement:
         if labels is not None:
             segments = segments[np.asarray(labels)[segments.video, segments.label] > 0]
         self.config, self.clock, self.segments = config, clock, segments
-        c = config
-        self.weights = time_weights(
-            segments, clock, score_share=c.score_share, expansion=c.expansion, density=c.density
-        )
-        warped = c.warp and len(segments) > 0
-        self.warp = Warp(self.weights, at_end=c.warp_alignment == "end") if warped else None
+        self.weights = time_weights(segments, clock, config)
+        warped = config.warp and len(segments) > 0
+        self.warp = Warp(self.weights, at_end=config.warp_alignment == "end") if warped else None
         self.rows = clock.length if self.warp is None else self.warp.rows
         self._start, self._end = (self._warped(x) for x in (segments.start, segments.end))
         videos = np.arange(len(self.rows) + 1)
@@ -590,8 +540,16 @@ class ASMLoc(SnippetMethod):
 
     def __init__(self, config: ASMLocConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
-        kinds = [BaseNetwork] + [RefinementNetwork] * config.num_steps
-        self.networks = nn.ModuleList(kind(config, dim, len(self.classes)) for kind in kinds)
+        if config.num_steps and dim % config.heads:
+            raise InputError(
+                "the attention heads must divide the feature dimension",
+                field="heads",
+                found=f"{config.heads} heads, {dim} features",
+                hint="set heads to a divisor, or num_steps=0 for the base network only",
+            )
+        self.networks = nn.ModuleList(
+            Network(config, dim, len(self.classes), refines=step > 0) for step in range(config.num_steps + 1)
+        )
         self.warmup = LabelWarmup(config.label_warmup)
         self.stage = config.num_steps  # the step in training, or the last one with trained weights
         self.missing: tuple[int, ...] = ()  # steps without weights, after `from_published` of a single one
@@ -600,11 +558,15 @@ class ASMLoc(SnippetMethod):
 
     # training
 
+    @property
+    def steps(self) -> list[str]:
+        """Their names."""
+        return ["base"] + [f"refine{s}" for s in range(1, len(self.networks))]
+
     def stages(self, data: TrainingData) -> list[Stage]:
         c, epoch = self.config, data.steps_per_epoch(self.config.batch_size)
         epochs = [c.epochs_per_step] * c.num_steps + [c.epochs - c.num_steps * c.epochs_per_step]
-        names = ["base"] + [f"refine{s}" for s in range(1, c.num_steps + 1)]
-        return [Stage(name, n * epoch, epoch) for name, n in zip(names, epochs, strict=True)]
+        return [Stage(name, n * epoch, epoch) for name, n in zip(self.steps, epochs, strict=True)]
 
     def begin_stage(self, stage: int, data: TrainingData) -> None:
         """Predict the segments that a refinement stage starts from."""
@@ -615,7 +577,7 @@ class ASMLoc(SnippetMethod):
 
     def _plan(self, stage: int, data: TrainingData) -> Refinement:
         found = self.pseudo[stage - 1] if stage else Detections.empty(data.bank.names, self.classes)
-        return Refinement(found, Clock.of(data.bank.axes), data.weak.multi_hot(), self.config)
+        return Refinement(found, Clock(data.bank.axes), data.weak.multi_hot(), self.config)
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -675,8 +637,7 @@ class ASMLoc(SnippetMethod):
 
     def artifacts(self) -> dict[str, Detections]:
         """Pseudo segments of the training videos, by the step that found them."""
-        names = ["base"] + [f"refine{s}" for s in range(1, len(self.networks))]
-        return {f"pseudo_{name}": p for name, p in zip(names, self.pseudo, strict=False)}
+        return {f"pseudo_{name}": p for name, p in zip(self.steps, self.pseudo, strict=False)}
 
     # scoring
 
@@ -698,12 +659,12 @@ class ASMLoc(SnippetMethod):
             )
         offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())]).astype(np.int64)
         bank = FeatureBank(batch.names, batch.features[batch.mask], offsets, batch.axes)
-        clock, nothing = Clock.of(bank.axes), Detections.empty(bank.names, self.classes)
-        plan = Refinement(nothing, clock, None, self.config)
+        clock, segments = Clock(bank.axes), Detections.empty(bank.names, self.classes)
         for step in range(len(self.networks)):
-            if step:
-                plan = Refinement(self.pseudo_segments(step - 1, bank, plan), clock, None, self.config)
-            yield self._scores(step, bank, np.arange(len(bank)), plan)
+            plan = Refinement(segments, clock, None, self.config)
+            scores = self._scores(step, bank, np.arange(len(bank)), plan)
+            yield scores
+            segments = self._pseudo_segments(scores, plan)
 
     @torch.no_grad()
     def pseudo_segments(self, step: int, bank: FeatureBank, plan: Refinement) -> Detections:
@@ -713,6 +674,9 @@ class ASMLoc(SnippetMethod):
         parts = np.array_split(np.arange(len(bank)), -(-len(bank) // 16))
         scores = [s for video in parts for s in self._scores(step, bank, video, plan)]
         self.train(training)
+        return self._pseudo_segments(scores, plan)
+
+    def _pseudo_segments(self, scores: Sequence[SnippetScores], plan: Refinement) -> Detections:
         return self._segments(scores, self.config.pseudo_on_cas, self.config.pseudo_on_attention, plan=plan)
 
     def _scores(self, step: int, bank: FeatureBank, video: IntArray, plan: Refinement) -> list[SnippetScores]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from weaktal.core import Detections, SnippetScores
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import nms
-from weaktal.methods.label_prior import LabelWarmup, warmup_loss
+from weaktal.methods.label_prior import LabelWarmup, WarmupShare, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
@@ -66,9 +66,7 @@ class ISSFConfig(MethodConfig):
     memory_target_share: float = Field(0.2, ge=0, le=1)
     temperature: float = Field(0.2, gt=0)
 
-    label_warmup: float = Field(0.0, ge=0, le=1)
-    """Not published: share of the steps in which attention is also drawn to the snippets that look most
-    like their video's classes (`weaktal.methods.label_prior`)."""
+    label_warmup: WarmupShare = 0.0
 
     refined_share: float = Field(0.4, ge=0, le=1)
     """Share of the refined branch in the scores at test time."""

@@ -10,11 +10,13 @@ closed form on other videos, is high where a snippet tells the class and low whe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from weaktal.features.bank import FeatureBank
@@ -23,6 +25,15 @@ from weaktal.methods.protocol import Batch, TrainingData
 FOLDS = 5
 RIDGE = 0.01  # of the number of snippets, features having unit variance
 WINDOW = 7  # snippets around one that are looked at together: actions last longer than one
+WarmupShare = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="not published: share of training (of ASM-Loc's base step) in which attention is also "
+        "drawn to the snippets that look most like their video's classes (weaktal.methods.label_prior)",
+    ),
+]
 SPREAD = 0.1  # of attention within a video; below, its correlation with the prior counts less
 
 

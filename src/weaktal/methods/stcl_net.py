@@ -28,7 +28,7 @@ from weaktal.features.sampling import AnyGenerator, perturbed_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import soft_nms
-from weaktal.methods.label_prior import LabelWarmup, warmup_loss
+from weaktal.methods.label_prior import LabelWarmup, WarmupShare, warmup_loss
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import shape_of
 from weaktal.nn.dropout import Dropout
@@ -93,13 +93,7 @@ class STCLNetConfig(MethodConfig):
     coactivity_weight: float = Field(1.0, description="alpha 3")
     mutual_weight: float = Field(1.0, description="alpha 4")
     contrast_weight: float = 1.0
-    label_warmup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="not published: share of the steps in which attention is also drawn to the snippets "
-        "that look most like their video's classes (weaktal.methods.label_prior)",
-    )
+    label_warmup: WarmupShare = 0.0
     log_every: int = Field(200, ge=1, description="steps that count as one epoch")
 
     # localization
