@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
@@ -33,6 +34,7 @@ from weaktal.methods.proposals import (
     packed_features,
     per_row,
     rows_of,
+    segment_outputs,
     training_proposals,
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, SnippetMethod, Stage, TrainingData
@@ -48,7 +50,6 @@ from weaktal.nn.temporal_conv import Conv1d, convolve_rows
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_AT_ONCE = 1024  # segments that go through the network together where no gradient is wanted
 
 
 class HRProSnippetsConfig(MethodConfig):
@@ -708,15 +709,11 @@ class HRPro(Method):
         return self._prepared
 
     def draw(self, stage: int, step: int, data: TrainingData) -> SegmentBatch:
-        known, most = self.prepared(data), self.config.max_proposals
+        known = self.prepared(data)
         video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
         rng = data.rng(0x4852, stage, step)
-        offsets = known.candidates.offsets
-        ranges = [np.arange(offsets[v], offsets[v + 1]) for v in video]
-        ranges = [rng.permutation(r)[:most] if len(r) > most else r for r in ranges]
-        rows = np.concatenate(ranges)
+        rows, place = known.candidates.drawn(video, self.config.max_proposals, rng)
         segment = np.stack([known.candidates.start[rows], known.candidates.end[rows]], 1).astype(np.float32)
-        place = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
         parts, drawn = known.parts(rows), rng.random(len(rows)).astype(np.float32)
         return SegmentBatch(
             **vars(data.without_features(video)),
@@ -741,14 +738,11 @@ class HRPro(Method):
         proposals = Proposals.of(given, batch.names, batch.axes, decimals=3)
         given = given[rows_of(given, batch.names)[0]]
         given = replace(given, names=batch.names, video=proposals.video)
-        features, first = packed_features(batch)
+        packed = *packed_features(batch), batch.lengths, self.config.roi_size
 
         def read(of: Proposals) -> list[NDArray[np.float32]]:
-            outputs = [
-                self.forward(of.parts(features, first, batch.lengths, self.config.roi_size, part.numpy()))
-                for part in torch.split(torch.arange(len(of)), _AT_ONCE)
-            ]
-            return [torch.cat(x).float().cpu().numpy() for x in zip(*outputs, strict=True)]
+            outputs = segment_outputs(self.forward, partial(of.parts, *packed), len(of))
+            return [x.float().cpu().numpy() for x in outputs]
 
         completeness, move_start, move_end = read(proposals)
         start, end = proposals.start.astype(np.float32), proposals.end.astype(np.float32)

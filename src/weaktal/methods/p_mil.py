@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from weaktal.core import Detections, InputError
+from weaktal.core import Detections
 from weaktal.localize.nms import nms, soft_nms
 from weaktal.methods.proposals import (
     ProposalNetwork,
@@ -29,6 +29,7 @@ from weaktal.methods.proposals import (
     SegmentFeatures,
     batch_proposals,
     packed_features,
+    segment_outputs,
     training_proposals,
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
@@ -40,7 +41,6 @@ from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_topk_mean,
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Streams = tuple[ProposalOutput, ProposalOutput]  # RGB and flow
-_AT_ONCE = 1024  # segments that go through the network together where no gradient is wanted
 
 
 class PMILConfig(MethodConfig):
@@ -251,12 +251,11 @@ class PMIL(Method):
     supervision: ClassVar[Literal["video", "point"]] = "video"
     Config: ClassVar[type[MethodConfig]] = PMILConfig
     base: ClassVar[str | None] = "asm_loc"
+    two_streams: ClassVar[bool] = True
     config: PMILConfig
 
     def __init__(self, config: PMILConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
-        if dim % 2:
-            raise InputError("P-MIL takes features of two equal halves, RGB and flow", found=f"width {dim}")
         self.prop_v_backbone, self.prop_f_backbone = (
             ProposalNetwork(dim // 2, len(self.classes), config.dropout) for _ in range(2)
         )
@@ -381,15 +380,14 @@ class PMIL(Method):
         """
         proposals = batch_proposals("P-MIL", batch)
         found = Proposals.of(proposals, batch.names, batch.axes, drop_empty=self.config.drop_empty)
-        features, first = packed_features(batch)
-        outputs = [
-            self.forward(found.parts(features, first, batch.lengths, self.config.roi_size, rows.numpy()))
-            for rows in torch.split(torch.arange(len(found)), _AT_ONCE)
-        ]
-        streams = [
-            [torch.cat(column).float().cpu() for column in zip(*stream, strict=True)]
-            for stream in zip(*outputs, strict=True)
-        ]
+        of_rows = partial(found.parts, *packed_features(batch), batch.lengths, self.config.roi_size)
+
+        def both(parts: Tensor) -> tuple[Tensor, ...]:
+            rgb, flow = self.forward(parts)
+            return *rgb, *flow
+
+        columns = [x.float().cpu() for x in segment_outputs(both, of_rows, len(found))]
+        streams = columns[:3], columns[3:]
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from weaktal.methods.protocol import Batch, ProposalBatch
 from weaktal.nn.roi_align import contrast, segment_parts
 
 IntArray = NDArray[np.int64]
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,12 @@ class Proposals:
         out = np.zeros(len(self.offsets) - 1, np.float32)
         np.maximum.at(out, self.video, self.end.astype(np.float32) - self.start.astype(np.float32))
         return out
+
+    def drawn(self, video: IntArray, most: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """At most `most` segments of each of some videos: their rows, and the place of each one's video."""
+        rows = [np.arange(self.offsets[v], self.offsets[v + 1]) for v in video]
+        rows = [rng.permutation(r)[:most] if len(r) > most else r for r in rows]
+        return np.concatenate(rows), np.repeat(np.arange(len(video)), [len(r) for r in rows])
 
     def parts(self, features: Tensor, first: Tensor, length: Tensor, bins: int, rows: IntArray) -> Tensor:
         """`segment_parts` of some of the segments, (len(rows), 3, D).
@@ -189,6 +196,20 @@ def packed_features(batch: Batch) -> tuple[Tensor, Tensor]:
     width = batch.features.shape[1]
     first = torch.arange(len(batch), device=batch.features.device) * width
     return batch.features.flatten(0, 1), first
+
+
+def segment_outputs(
+    network: Callable[[Tensor], tuple[Tensor, ...]], parts: Callable[[IntArray], Tensor], count: int
+) -> list[Tensor]:
+    """What a network says of segments, tensor by tensor, (count, ...); for where no gradient is wanted.
+
+    Args:
+        network: of the parts (n, 3, D) of some segments.
+        parts: the parts of some of the segments; they are made for a thousand at a time.
+        count: of the segments.
+    """
+    outputs = [network(parts(rows.numpy())) for rows in torch.split(torch.arange(count), _AT_ONCE)]
+    return [torch.cat(x) for x in zip(*outputs, strict=True)]
 
 
 class ProposalOutput(NamedTuple):

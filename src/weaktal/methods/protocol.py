@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from weaktal.core import Detections, SnippetScores, TimeAxis
+from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.batches import Batch, ProposalBatch, TrainingData, whole_videos
 from weaktal.methods.published import class_names, load_published, published_weights
 
@@ -77,9 +77,15 @@ class Method(nn.Module):
     base_at_test: ClassVar[bool] = True
     # the module inside whose parameters are named as the official weights; "" is the method itself
     published_part: ClassVar[str] = ""
+    # whether the first half of the features is RGB and the second half flow
+    two_streams: ClassVar[bool] = False
 
     def __init__(self, config: Any, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__()
+        if self.two_streams and dim % 2:
+            raise InputError(
+                f"{self.name} takes features of two equal halves, RGB and flow", field="dim", found=dim
+            )
         self.config, self.dim, self.classes = config, dim, tuple(classes)
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:

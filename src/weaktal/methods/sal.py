@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
+from weaktal.core import Detections, SnippetScores, TimeAxis
 from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows, uniform_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
@@ -332,14 +332,11 @@ class SAL(SnippetMethod):
     name: ClassVar[str] = "sal"
     supervision: ClassVar[Literal["video", "point"]] = "video"
     Config: ClassVar[type[MethodConfig]] = SALConfig
+    two_streams: ClassVar[bool] = True
     config: SALConfig
 
     def __init__(self, config: SALConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
-        if dim % 2:
-            raise InputError(
-                "SAL needs two streams of equal size, RGB and flow", field="dim", found=dim, expected="even"
-            )
         self.warmup = LabelWarmup(config.label_warmup)
         hidden = config.hidden
         # the layout of the official checkpoints: convolutions at index 0 of a sequence

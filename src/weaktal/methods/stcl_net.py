@@ -438,17 +438,9 @@ def coactivity_loss(logits: Tensor, feat: Tensor, labels: Tensor, pairs: int) ->
     return (hinge * shared).sum() / shared.sum().clamp(min=1)
 
 
-class Mined(NamedTuple):
-    """Rows (B, k) of the snippets that the contrast compares: easy and hard, action and background."""
-
-    easy_action: Tensor
-    easy_background: Tensor
-    hard_action: Tensor
-    hard_background: Tensor
-
-
-def mine_snippets(attention: Tensor, easy_mask: Tensor) -> Mined:
-    """CoLA's snippet mining on an attention (B, T).
+def mine_snippets(attention: Tensor, easy_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """CoLA's snippet mining on an attention (B, T): rows (B, k) of easy action, easy background, hard action
+    and hard background.
 
     Easy snippets are the most and the least attended ones among those that `easy_mask` (B, T) leaves. Hard
     ones are the most attended on the inner and on the outer side of the borders of the attended half of the
@@ -471,7 +463,7 @@ def mine_snippets(attention: Tensor, easy_mask: Tensor) -> Mined:
 
     inner, outer = eroded(1, 1) - eroded(3, 2), dilated(2, 3) - dilated(1, 1)
     easy, hard = length // 5, length // 20
-    return Mined(
+    return (
         top(attention * easy_mask, easy),
         top((attention.amax(1, keepdim=True) - attention) * easy_mask, easy),
         top(attention * inner, hard),
@@ -629,14 +621,13 @@ class STCLNet(SnippetMethod):
     supervision: ClassVar[Literal["video", "point"]] = "video"
     Config: ClassVar[type[MethodConfig]] = STCLNetConfig
     published_part: ClassVar[str] = "network"
+    two_streams: ClassVar[bool] = True
     config: STCLNetConfig
     exemplars: Tensor  # (C + 1, M, D)
     has_exemplars: Tensor  # bool: `exemplars` belongs to the present weights
 
     def __init__(self, config: STCLNetConfig, *, dim: int, classes: Sequence[str]) -> None:
         super().__init__(config, dim=dim, classes=classes)
-        if dim % 2:
-            raise InputError("STCL-Net splits features into RGB and flow", found=f"{dim} dimensions")
         self.network = STCLNetwork(dim, len(classes), config)
         self.register_buffer("exemplars", torch.zeros(len(classes) + 1, config.exemplar_videos, dim))
         self.register_buffer("has_exemplars", torch.tensor(False))

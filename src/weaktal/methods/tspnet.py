@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from weaktal.methods.proposals import (
     SegmentFeatures,
     batch_proposals,
     packed_features,
+    segment_outputs,
     training_proposals,
 )
 from weaktal.methods.protocol import Batch, Method, MethodConfig, Stage, TrainingData
@@ -38,7 +40,6 @@ from weaktal.nn.pooling import mean_per_video
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_AT_ONCE = 1024  # segments that go through the network together where no gradient is wanted
 
 
 class TSPNetConfig(MethodConfig):
@@ -304,10 +305,9 @@ class TSPNet(Method):
         """Move the salient points by the votes of the present network, and label the segments anew."""
         self.eval()
         prepared = self.prepared(data)
-        rows = torch.split(torch.arange(len(prepared.proposals)), _AT_ONCE)
-        center = torch.cat([self.forward(prepared.parts(r.numpy())).quality.sigmoid() for r in rows])
+        outputs = segment_outputs(self.forward, prepared.parts, len(prepared.proposals))
         self.train()
-        self.move_points(data, center.float().cpu().numpy())
+        self.move_points(data, ProposalOutput(*outputs).quality.sigmoid().float().cpu().numpy())
 
     def move_points(self, data: TrainingData, center: NDArray[np.float32]) -> None:
         """`update` from the centre scores of all training segments, (M,)."""
@@ -326,19 +326,14 @@ class TSPNet(Method):
     def draw(self, stage: int, step: int, data: TrainingData) -> TSPNetBatch:
         prepared, labels = self.prepared(data), self.labels(data)
         video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
-        offsets, most = prepared.proposals.offsets, self.config.max_proposals
-        ranges = [np.arange(offsets[v], offsets[v + 1]) for v in video]
-        if any(len(r) > most for r in ranges):
-            rng = data.rng(0x75B, stage, step)
-            ranges = [rng.permutation(r)[:most] if len(r) > most else r for r in ranges]
-        rows = np.concatenate(ranges)
+        rng = data.rng(0x75B, stage, step)
+        rows, place = prepared.proposals.drawn(video, self.config.max_proposals, rng)
         parts = prepared.parts(rows)
         device = parts.device
-        index = np.repeat(np.arange(len(video)), [len(r) for r in ranges])
         return TSPNetBatch(
             **vars(data.without_features(video)),
             parts=parts,
-            video=torch.from_numpy(index).to(device),
+            video=torch.from_numpy(place).to(device),
             point_label=torch.from_numpy(labels.classes[rows]).to(device),
             center_label=torch.from_numpy(labels.center[rows]).to(device),
         )
@@ -380,12 +375,9 @@ class TSPNet(Method):
             dtype=np.float32,
             drop_empty=self.config.drop_empty,
         )
-        features, first = packed_features(batch)
-        outputs = [
-            self.forward(found.parts(features, first, batch.lengths, self.config.roi_size, rows.numpy()))
-            for rows in torch.split(torch.arange(len(found)), _AT_ONCE)
-        ]
-        columns = [torch.cat(x).float().cpu().numpy() for x in zip(*outputs, strict=True)]
+        of_rows = partial(found.parts, *packed_features(batch), batch.lengths, self.config.roi_size)
+        outputs = segment_outputs(self.forward, of_rows, len(found))
+        columns = [x.float().cpu().numpy() for x in outputs]
         parts = []
         for v, (name, axis) in enumerate(zip(batch.names, batch.axes, strict=True)):
             of_video = slice(found.offsets[v], found.offsets[v + 1])
