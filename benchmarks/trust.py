@@ -18,7 +18,7 @@ import argparse
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from weaktal.core import Annotations, Detections, SnippetScores
 from weaktal.dataset import Dataset
 from weaktal.formats import load_detections, save_detections
 from weaktal.formats.scores import load_scores, save_scores
-from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
+from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores, voices
 from weaktal.methods import find_method
 from weaktal.methods.protocol import SnippetMethod
 from weaktal.train import resolve_config, training_data
@@ -148,8 +148,7 @@ class Pool:
         classes = bench.dataset.classes
         files = [bench.out / r.tag for r in self.records]
         self.found = [load_detections(f.with_name(f"{f.name}.json"), classes) for f in files]
-        trained = [load_detections(f.with_name(f"{f.name}-train.json"), classes) for f in files]
-        self.scales = [Scale.of(t) for t in trained]
+        self.known = [load_detections(f.with_name(f"{f.name}-train.json"), classes) for f in files]
         self.scores = [load_scores(f.with_name(f"{f.name}.safetensors"))[0] for f in files]
         record = self.records[0]
         config = resolve_config(record.method, None, SHORT[record.method])
@@ -168,16 +167,23 @@ class Pool:
         """The row of the highest TL."""
         return max(rows, key=lambda i: self.likelihood[i])
 
-    def fused(self, rows: Sequence[int], bad: Detections | None = None) -> float:
-        """Average mAP of the fusion of detections of these runs, and of a bad one with the first's scale."""
-        runs, scales = [self.found[i] for i in rows], [self.scales[i] for i in rows]
+    def fused(self, rows: Sequence[int], bad: str | None = None) -> float:
+        """Average mAP of the fusion of detections of these runs, and of the first once more, collapsed."""
+        runs, known = ([x[i] for i in rows] for x in (self.found, self.known))
         if bad is not None:
-            runs, scales = [*runs, bad], [*scales, Scale.of(bad)]
-        return self.bench.average(fuse_detections(runs, scales=scales))
+            runs, known = [*runs, collapsed(bad, runs[0])], [*known, collapsed(bad, known[0])]
+        return self.bench.average(fused(runs, known))
 
     def averaged(self, rows: Sequence[int]) -> float:
         """Average mAP of the mean of their snippet scores."""
         return self.bench.average(self.localizer.localize(fuse_scores([self.scores[i] for i in rows])))
+
+
+def fused(runs: Sequence[Detections], known: Sequence[Detections]) -> Detections:
+    """What `weaktal fuse` makes of seeds that found `runs` in test videos and `known` in training videos."""
+    scales = [Scale.of(d) for d in known]
+    heard = voices(known, scales=scales)
+    return fuse_detections(list(compress(runs, heard)), scales=list(compress(scales, heard)))
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -228,11 +234,11 @@ def tables(pools: Mapping[tuple[str, str], Pool]) -> Iterator[str]:
         sets = [list(rows) for rows in pool.subsets(5, 8)]
         mean = np.array([pool.average[rows].mean() for rows in sets])
         fused, averaged = (np.array([f(rows) for rows in sets]) for f in (pool.fused, pool.averaged))
-        margin = []
-        for rows in pool.subsets(4, 3):
-            for kind in ("constant", "inverted", "noise"):
-                found = pool.fused(rows, collapsed(kind, pool.found[rows[0]]))
-                margin.append(found - pool.average[list(rows)].mean())
+        margin = [
+            pool.fused(rows, kind) - pool.average[list(rows)].mean()
+            for rows in pool.subsets(4, 3)
+            for kind in ("constant", "inverted", "noise")
+        ]
         over.append((fused - mean).mean())
         robust += [m >= -1 for m in margin]
         yield (
@@ -255,8 +261,8 @@ def tables(pools: Mapping[tuple[str, str], Pool]) -> Iterator[str]:
         picks = {m: p.pick(range(min(5, len(p.records)))) for m, p in of.items()}
         values = [of[m].average[i] for m, i in picks.items()]
         bench = next(iter(of.values())).bench
-        runs, scales = ([getattr(of[m], x)[i] for m, i in picks.items()] for x in ("found", "scales"))
-        fused_value = bench.average(fuse_detections(runs, scales=scales))
+        runs, known = ([getattr(of[m], x)[i] for m, i in picks.items()] for x in ("found", "known"))
+        fused_value = bench.average(fuse_detections(runs, scales=[Scale.of(d) for d in known]))
         shown = ", ".join(f"{m} {v:.1f}" for m, v in zip(picks, values, strict=True))
         yield f"| {data} | {shown} | {np.mean(values):.1f} | {max(values):.1f} | {fused_value:.1f} |"
     yield "\nseed by seed: TL, average mAP, area under the ROC curve of the foreground on the test subset"

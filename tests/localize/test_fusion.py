@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from weaktal.core import Detections, SnippetScores, TimeAxis
-from weaktal.localize.fusion import Scale, agreed, fuse_detections, fuse_scores, fuse_segments
+from weaktal.localize.fusion import Scale, agreed, fuse_detections, fuse_scores, fuse_segments, voices
 from weaktal.localize.nms import nms
 
 CLASSES = ("a", "b")
@@ -159,6 +160,43 @@ def test_one_bad_run_does_little_harm(kind: str) -> None:
         best, now = (d[d.label == label] for d in (four, five))
         top = best[:6]  # the six places, per class
         assert np.abs(now.start[:6, None] - top.start).min(axis=1).max() < 1.0
+
+
+def ranked(seed: int, quality: NDArray[np.float64], noise: float) -> Detections:
+    """A run that finds a segment in each of N places, and scores it by its quality and noise of its own."""
+    rng = np.random.default_rng(seed)
+    n = len(quality)
+    start = 10.0 * (np.arange(n) // 4) + 0.3 * rng.random(n)
+    score = quality + noise * rng.standard_normal(n)
+    return Detections(("v", "w"), CLASSES, np.arange(n) % 2, start, start + 5, np.arange(n) // 2 % 2, score)
+
+
+@pytest.mark.parametrize("kind", ["constant", "inverted", "noise"])
+@given(st.integers(0, 10**6), st.permutations(range(5)))
+@settings(max_examples=15, deadline=None)
+def test_a_run_that_ranks_as_no_other_does_has_no_voice(kind: str, seed: int, order: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    quality = rng.random(120)
+    score = {"constant": np.ones(120), "inverted": -quality, "noise": rng.random(120)}[kind]
+    runs = [*(ranked(seed + i, quality, 0.2) for i in range(4)), ranked(seed + 4, score, 0.0)]
+    assert voices([runs[i] for i in order]).tolist() == [i < 4 for i in order]
+
+
+def test_two_that_agree_stay_whatever_the_majority_says() -> None:
+    one, other = np.random.default_rng(0).random((2, 120))
+    runs = [ranked(i, one if i < 3 else other, 0.2) for i in range(5)]
+    assert voices(runs).all()
+
+
+def test_where_nobody_agrees_or_too_little_is_shared_all_have_a_voice() -> None:
+    rng = np.random.default_rng(0)
+    quality = rng.random(120)
+    assert voices([ranked(0, quality, 0.0), ranked(1, -quality, 0.0)]).all()
+    assert voices([ranked(i, q, 0.0) for i, q in enumerate(rng.random((3, 12)))]).all()
+    assert voices([ranked(0, quality, 0.0), Detections.empty(("v",), CLASSES)]).all()
+    assert voices([ranked(0, quality, 0.0)]).all()
+    with pytest.raises(ValueError, match="same classes"):
+        voices([ranked(0, quality, 0.0), Detections.empty(("v",), ("b", "a"))])
 
 
 def test_nothing_found_stays_nothing() -> None:

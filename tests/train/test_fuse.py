@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from tests.bench.toy import TINY, toy_dataset
 from weaktal import Run, evaluate_detections, fuse_runs, localize_run, report_runs, train_run
 from weaktal.cli import main
-from weaktal.core import InputError
+from weaktal.core import Detections, InputError
 from weaktal.dataset import Dataset
 from weaktal.formats import load_detections
 from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
@@ -83,6 +84,36 @@ def test_scores_are_averaged_and_localized_again(trained: Path, tmp_path: Path) 
     alone, curve = predictor_of(fused)(name, np.array(dataset.store.load(name)), dataset.store.axis(name))
     assert curve is not None
     np.testing.assert_allclose(np.sort(alone.score), np.sort(found.detections.of(name).score), atol=1e-4)
+
+
+def test_a_start_that_collapsed_is_left_out_and_said(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toy's trainings share too few segments to tell, so what they find in training is given here."""
+    start, classes = 10.0 * np.arange(60), Run.open(trained / "asm0").config.classes
+    for seed in (1, 2):
+        shutil.copytree(trained / f"asm{seed - 1}", tmp_path / f"seed{seed}")
+
+    def found_by(run: Run, *_: object, **__: object) -> SimpleNamespace:
+        score = np.linspace(0, 1, 60) * (-1 if run.folder.name in ("seed2", "sal") else 1)
+        none = np.zeros(60, np.int64)
+        return SimpleNamespace(detections=Detections(("v",), classes, none, start, start + 5, none, score))
+
+    monkeypatch.setattr("weaktal.train.fuse.found_by", found_by)
+    odd = tmp_path / "seed2"
+    runs = [trained / "asm0", tmp_path / "seed1", odd, trained / "sal"]
+    assert main(["fuse", *map(str, runs), "--out", str(tmp_path / "fused"), "--device", "cpu"]) == 0
+    said = capfd.readouterr().err
+    assert f"left out: {odd} ranks segments as no other seed of it does" in said
+    assert "fused 3 runs" in said
+    config = yaml.safe_load((tmp_path / "fused/config.yaml").read_text())["config"]
+    assert [Path(m["path"]).name for m in config["members"]] == [
+        "asm0",
+        "seed1",
+        "sal",
+    ]  # another method stays
+    assert config["left_out"] == [str(odd)]
+    assert len(localize_run(tmp_path / "fused").detections)
 
 
 def test_a_folder_that_holds_its_members_may_move(trained: Path, tmp_path: Path) -> None:

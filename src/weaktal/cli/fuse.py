@@ -27,8 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from weaktal.train.fuse import fuse_runs
+    from weaktal.train.members import fused_config
 
-    fuse_runs(args.runs, args.out, by=args.by, data=args.data, device=args.device, max_memory=args.max_memory)
-    print(f"fused {len(args.runs)} runs, which have to stay where they are: {args.out}", file=sys.stderr)
+    fused = fused_config(
+        fuse_runs(
+            args.runs, args.out, by=args.by, data=args.data, device=args.device, max_memory=args.max_memory
+        )
+    )
+    for remark in fused.remarks:
+        print(remark, file=sys.stderr)
+    print(f"fused {len(fused.members)} runs, which have to stay where they are: {args.out}", file=sys.stderr)
     print(f"next: weaktal localize {args.out}", file=sys.stderr)
     return 0

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from weaktal.core import Detections, SnippetScores, TimeAxis
-from weaktal.localize.nms import nms
+from weaktal.localize.nms import nms, overlapping_pairs
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -22,6 +23,7 @@ IntArray = NDArray[np.int64]
 MOST = 40  # of a run, segments per video and class that take part
 IOU = 0.55  # from which segments are one
 NMS = 0.5  # from which a worse fused segment is suppressed
+TELLING = 20  # segments that two runs share, from which on their ranks say whether they agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,80 @@ def fuse_detections(
     order = np.lexsort((-score[kept], video))
     kept = kept[order]
     return Detections(joined.names, classes, video[order], start[kept], end[kept], label[order], score[kept])
+
+
+def voices(
+    runs: Sequence[Detections],
+    *,
+    scales: Sequence[Scale] | None = None,
+    most: int = MOST,
+    iou: float = IOU,
+) -> NDArray[np.bool_]:
+    """Which seeds of one method should have a voice: all but those that rank segments as no other does.
+
+    Two runs agree as far as they rank alike (Spearman) the segments that both found. Usual is the median over
+    the runs of the agreement with that run which agrees most. A run that stays below half of it with every
+    other has collapsed, is turned around, or says the same of everything. Two that agree with each other both
+    stay, whatever the others say: a majority can be wrong. Of different methods nothing follows: they may be
+    right in different places.
+
+    Args:
+        runs, scales, most, iou: as in `fuse_detections`; best of the training videos, which are many.
+
+    Returns:
+        (R,). All of them where none agree, or where too few segments are shared to tell.
+
+    Raises:
+        ValueError: runs of different classes.
+    """
+    if any(r.classes != runs[0].classes for r in runs):
+        raise ValueError("needs runs of the same classes in the same order")
+    scales = [Scale.of(r) for r in runs] if scales is None else scales
+    strongest = [r[_strongest(r, most)] for r in runs]
+    agreement = np.full((len(runs), len(runs)), np.nan)
+    for i, j in combinations(range(len(runs)), 2):
+        one, other = _shared(strongest[i], strongest[j], iou)
+        if len(one) >= TELLING:
+            a, b = scales[i](strongest[i])[one], scales[j](strongest[j])[other]
+            agreement[i, j] = agreement[j, i] = _rank_correlation(a, b)
+    heard = np.ones(len(runs), bool)
+    told = ~np.isnan(agreement).all(axis=1)
+    if told.any():
+        best = np.nanmax(agreement[told], axis=1)
+        usual = np.median(best)
+        heard[told] = (best >= usual / 2) | (usual <= 0)
+    return heard
+
+
+def _shared(a: Detections, b: Detections, iou: float) -> tuple[IntArray, IntArray]:
+    """Rows of segments of a video and class that overlap each other most, by more than `iou`."""
+    joined = Detections.concatenate([a, b], a.classes)
+    if not (len(a) and len(b)):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    # every video and class on a stretch of its own of one axis
+    stretch = (joined.video * len(joined.classes) + joined.label) * (
+        joined.end.max() - joined.start.min() + 1
+    )
+    one, other, value = overlapping_pairs(joined.start + stretch, joined.end + stretch, plus_one=False)
+    one, other = np.minimum(one, other), np.maximum(one, other)  # rows of `a` come first
+    pairs = (value > iou) & (one < len(a)) & (other >= len(a))
+    one, other, value = one[pairs], other[pairs], value[pairs]
+    best = np.zeros(len(joined))
+    np.maximum.at(best, one, value)
+    np.maximum.at(best, other, value)
+    mutual = (value == best[one]) & (value == best[other])
+    return one[mutual], other[mutual] - len(a)
+
+
+def _rank_correlation(a: FloatArray, b: FloatArray) -> float:
+    """Spearman's; 0 where one of them is constant."""
+    ranks = []
+    for x in (a, b):
+        _, place, count = np.unique(x, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(count) - (count - 1) / 2)[place]  # of equal values their mean rank
+        ranks.append(rank - rank.mean())
+    size = np.sqrt((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1]))
+    return float(ranks[0] @ ranks[1] / size) if size > 0 else 0.0
 
 
 def agreed(runs: Sequence[Detections], *, iou: float = 0.5) -> Detections:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import yaml
 
 from weaktal.core import Detections, InputError, write_text
 from weaktal.dataset import Dataset
-from weaktal.localize.fusion import Scale
+from weaktal.localize.fusion import Scale, voices
 from weaktal.methods import find_method
 from weaktal.methods.protocol import SnippetMethod
 from weaktal.train.localize import found_by
-from weaktal.train.members import SCALES, By, FusedConfig, Member, fingerprint, member_path
+from weaktal.train.members import SCALES, By, FusedConfig, Member, fingerprint, fused_config, member_path
 from weaktal.train.run import FUSED, Run, RunConfig, versions
 from weaktal.train.starts import Started, train_starts
 
@@ -37,12 +38,14 @@ def fuse_runs(
 
     By detections, runs of any methods and features are joined by weighted fusion. What a score means differs
     between runs, so each is put on the range of scores that its run gives in its training videos; they are
-    localized for that, and no label is looked at. By scores, snippet scores of runs of one method are
-    averaged.
+    localized for that, and no label is looked at. Of three or more runs that differ in nothing but the seed,
+    one that ranks these segments as no other does is left out, see `weaktal.localize.fusion.voices`: a start
+    that collapsed does no harm. By scores, snippet scores of runs of one method are averaged, all of them.
 
     Args:
         runs: the runs, or their directories; of the same classes.
-        out: directory of the new run, which refers to the others: they have to stay where they are.
+        out: directory of the new run, which refers to the others: they have to stay where they are. Its
+            configuration names those that were left out, too.
         by: what is fused.
         data: a data set, or its description; default for each run the one that it was trained on.
         device, max_memory: see `weaktal.localize_run`.
@@ -71,11 +74,18 @@ def fuse_runs(
             )
     if by == "scores":
         _same_scores(members)
+    named = [Member(path=member_path(m, out), sha256=p) for m, p in zip(members, prints, strict=True)]
+    heard = [True] * len(members)
+    if by == "detections":
+        found = [_in_training(m, first.config.classes, data, device, max_memory) for m in members]
+        scales = [Scale.of(d) for d in found]
+        heard = _heard(members, found, scales)
+        rows = [{"low": s.low.tolist(), "high": s.high.tolist()} for s in compress(scales, heard)]
+        write_text(out / SCALES, json.dumps(rows) + "\n")
     config = FusedConfig(
         by=by,
-        members=tuple(
-            Member(path=member_path(m, out), sha256=p) for m, p in zip(members, prints, strict=True)
-        ),
+        members=tuple(compress(named, heard)),
+        left_out=tuple(m.path for m, h in zip(named, heard, strict=True) if not h),
     )
     made = RunConfig(
         method=FUSED,
@@ -85,14 +95,26 @@ def fuse_runs(
         data=first.config.data,
         versions=versions(),
     )
-    if by == "detections":
-        scales = [_scale(m, first.config.classes, data, device, max_memory) for m in members]
-        rows = [{"low": s.low.tolist(), "high": s.high.tolist()} for s in scales]
-        write_text(out / SCALES, json.dumps(rows) + "\n")
     # without it a folder is no run, so it comes last
     text = yaml.safe_dump(made.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_text(out / "config.yaml", text)
     return Run(out, made)
+
+
+def _heard(members: Sequence[Run], found: Sequence[Detections], scales: Sequence[Scale]) -> list[bool]:
+    """Which runs have a voice, among those of the same method and settings."""
+    heard = [True] * len(members)
+    alike: dict[str, list[int]] = {}
+    for i, member in enumerate(members):
+        alike.setdefault(json.dumps([member.config.method, member.config.config], sort_keys=True), []).append(
+            i
+        )
+    for rows in alike.values():
+        if len(rows) > 2:  # two that differ say nothing of which one is odd
+            told = voices([found[i] for i in rows], scales=[scales[i] for i in rows])
+            for i, voice in zip(rows, told.tolist(), strict=True):
+                heard[i] = voice
+    return heard
 
 
 def _same_scores(members: Sequence[Run]) -> None:
@@ -120,17 +142,17 @@ def _same_scores(members: Sequence[Run]) -> None:
                 )
 
 
-def _scale(
+def _in_training(
     member: Run,
     classes: tuple[str, ...],
     data: Dataset | PathLike | None,
     device: str,
     max_memory: str | None,
-) -> Scale:
-    """The range of a run's scores in the videos that it was trained on."""
+) -> Detections:
+    """What a run finds in the videos that it was trained on."""
     subset = member.config.data.get("subset") or "train"
     found: Detections = found_by(member, data, subset, device=device, max_memory=max_memory).detections
-    return Scale.of(found.relabelled(classes))
+    return found.relabelled(classes)
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,8 @@ class Fused:
 
     def __str__(self) -> str:
         tables = [f"{method}\n{table}" for method, table in self.started.items()]
-        return "\n\n".join([*tables, f"fused: {self.run.folder}"])
+        end = [*fused_config(self.run).remarks, f"fused: {self.run.folder}"]
+        return "\n\n".join([*tables, "\n".join(end)])
 
 
 def train_fused(

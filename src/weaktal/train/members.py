@@ -52,6 +52,7 @@ class FusedConfig(BaseModel):
             axis, localized as the first member does.
         most, iou, nms_threshold: of the fusion of detections, see `weaktal.localize.fusion.fuse_detections`.
         members: in order.
+        left_out: paths of runs that were named and have no voice, see `weaktal.localize.fusion.voices`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +62,12 @@ class FusedConfig(BaseModel):
     iou: float = Field(default=IOU, gt=0, le=1)
     nms_threshold: float = Field(default=NMS, gt=0, le=1)
     members: tuple[Member, ...] = Field(min_length=1)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever fuses should know, a line each."""
+        return [f"left out: {path} ranks segments as no other seed of it does" for path in self.left_out]
 
 
 def fused_config(run: Run) -> FusedConfig:
