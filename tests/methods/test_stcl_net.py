@@ -99,9 +99,12 @@ def test_exemplars_do_not_depend_on_how_videos_are_chunked(data: TrainingData, m
     assert whole.shape == (tiny.CLASSES + 1, 2, tiny.DIM)
 
 
-def test_background_exemplars_are_averages_over_classes() -> None:
-    means = random(6, 2, 5)
-    found = stcl_net.class_exemplars(means, 3)
+def test_background_exemplars_are_averages_over_classes(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means, m = random(6, 2, 5), method()
+    monkeypatch.setattr(m.network, "exemplar_means", lambda *videos, source: means)
+    found = m.embed_exemplars(torch.zeros(3, 2, 4, dtype=torch.int64), data.bank)
     torch.testing.assert_close(found[3, 1], means[[1, 3, 5], 1].mean(0))
     torch.testing.assert_close(found[2, 0], means[4, 0])
 

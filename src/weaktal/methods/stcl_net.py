@@ -364,20 +364,6 @@ class STCLNetwork(nn.Module):
         return both.topk(max(1, features.shape[1] // 10), dim=1).indices.mT
 
 
-def class_exemplars(means: Tensor, classes: int) -> Tensor:
-    """Exemplars of every class and of the background.
-
-    Args:
-        means: (C * M, 2, D), foreground and background of every exemplar video, class by class.
-        classes: C.
-
-    Returns:
-        (C + 1, M, D); background exemplar m is the average over classes.
-    """
-    foreground, background = means.reshape(classes, -1, 2, means.shape[-1]).unbind(2)
-    return torch.cat([foreground, background.mean(0, keepdim=True)])
-
-
 # --- losses ------------------------------------------------------------------------------------------------
 
 
@@ -689,11 +675,15 @@ class STCLNet(SnippetMethod):
         return torch.from_numpy(bank.offsets[video][..., None] + rows)
 
     def embed_exemplars(self, snippets: Tensor, bank: FeatureBank) -> Tensor:
-        """The exemplars of sampled videos, (C, M, S) rows of ``bank.data``: (C + 1, M, D)."""
+        """The exemplars of sampled videos, (C, M, S) rows of ``bank.data``: (C + 1, M, D).
+
+        Exemplar m of the background is the average over the m-th videos of all classes.
+        """
         classes, m = snippets.shape[:2]
         label = torch.arange(classes, device=snippets.device).repeat_interleave(m)
         means = by_rows(self.network.exemplar_means, snippets.flatten(0, 1), label, source=bank.data)
-        return class_exemplars(means, classes)
+        foreground, background = means.unflatten(0, (classes, m)).unbind(2)
+        return torch.cat([foreground, background.mean(0, keepdim=True)])
 
     def training_step(self, batch: ExemplarBatch) -> dict[str, Tensor]:
         self.has_exemplars.fill_(False)
