@@ -464,7 +464,7 @@ def test_stages_count_epochs_or_steps() -> None:
 
 
 def test_two_streams_are_needed() -> None:
-    with pytest.raises(InputError, match="two streams"):
+    with pytest.raises(InputError, match="two equal halves"):
         SAL(SALConfig(hidden=2), dim=7, classes=CLASSES)
 
 

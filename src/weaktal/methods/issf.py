@@ -252,26 +252,18 @@ class Memory(nn.Module):
         self.register_buffer("features", torch.zeros(num_classes, slots, width))
         self.register_buffer("scores", torch.zeros(num_classes, slots))
 
-    def best(self, features: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Top slots per class among the memory and the candidates.
+    @torch.no_grad()
+    def fill(self, features: Tensor, scores: Tensor) -> None:
+        """Keep the best of the memory and of candidates from many videos, all classes at once.
 
         Args:
             features: (K, D) candidates.
             scores: (K, C); minus infinity where a candidate does not count for a class.
         """
-        rows = min(self.slots, len(scores))
-        top, index = scores.topk(rows, dim=0)
-        all_scores = torch.cat([self.scores, top.T], dim=1)
+        top, index = scores.topk(min(self.slots, len(scores)), dim=0)
         all_features = torch.cat([self.features, features[index.T]], dim=1)
-        chosen = all_scores.topk(self.slots, dim=1).indices
-        index = chosen[..., None].expand(-1, -1, all_features.shape[2])
-        return all_features.gather(1, index), all_scores.gather(1, chosen)
-
-    @torch.no_grad()
-    def fill(self, features: Tensor, scores: Tensor) -> None:
-        """Merge candidates of many videos, all classes at once; see `best`."""
-        merged, kept = self.best(features, scores)
-        self.features.copy_(merged)
+        kept, chosen = torch.cat([self.scores, top.T], dim=1).topk(self.slots, dim=1)
+        self.features.copy_(all_features.gather(1, chosen[..., None].expand(-1, -1, all_features.shape[2])))
         self.scores.copy_(kept)
 
     @torch.no_grad()
