@@ -1,14 +1,16 @@
 """Whether calibrated runs keep to the rate of false alarms that they are asked for: tables of docs/trust.md.
 
 usage: python benchmarks/false_alarms.py OUT --data hapt=DATA.yaml demo=DATA.yaml ... [--methods lac sal ...]
-                                         [--seeds 3] [--folds 5] [--no-fuse] [--table]
+                                         [--seeds 3] [--folds 5] [--no-fuse] [--others demo=FEATURES ...]
+                                         [--table]
 
 Trains every method with every seed on every data set by its recipe `own`, shortened (`SHORT`), calibrates it
 (`weaktal calibrate`), and looks at its detections in the test videos: in what share of the videos without a
 class, mean over classes, the class scores at the threshold or above, and of how many pairs of a video and a
 class that occurs in it the class does. Seed by seed, the runs of different methods are also fused and the
-fusion is calibrated. Labels of test videos measure, and choose nothing. What OUT has already is not repeated;
-`--table` trains nothing.
+fusion is calibrated. Labels of test videos measure, and choose nothing. `--others` are features of videos of
+something else: how many of them show a segment. What OUT has already is not repeated. `--table` trains
+nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +26,19 @@ import numpy as np
 from trainings import keep, kept
 
 from weaktal import Dataset, Detections, Run, calibrate, fuse_runs, train_run
+from weaktal.core import InputError
 from weaktal.evaluate import evaluate, get_protocol
 from weaktal.evaluate.false_alarms import false_alarm_rate, pair_recall, top_scores, wrong_videos
-from weaktal.train.calibration import Calibration
+from weaktal.features.store import FeatureStore
+from weaktal.train.calibration import Calibration, Per
 from weaktal.train.localize import found_by
-from weaktal.train.predict import clearest
+from weaktal.train.predict import clearest, predictor_of
 from weaktal.train.refits import refit_fold
 
-RATES = (0.02, 0.05, 0.1, 0.2)
+ASKED: tuple[tuple[float, Per], ...] = (
+    *((rate, "class") for rate in (0.02, 0.05, 0.1, 0.2)),
+    *((rate, "video") for rate in (0.05, 0.1, 0.2)),
+)
 # changes to the recipe `own`: a run takes five to fifty seconds of a core
 SHORT: dict[str, dict[str, Any]] = {
     "lac": {"steps": 200},
@@ -41,16 +48,20 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(dataset: Dataset, found: Detections, calibration: Calibration) -> dict[str, Any]:
-    """What a calibrated run does in the test videos."""
+def measured(
+    dataset: Dataset, found: Detections, calibration: Calibration, others: Detections | None
+) -> dict[str, Any]:
+    """What a calibrated run does in the test videos, and in videos of something else."""
     test = dataset.subset("test")
     found = found.relabelled(dataset.classes)
     top = top_scores(found, list(test.videos))
     present = np.array([[c in v.labels for c in range(len(test.classes))] for v in test])
     clear = [clearest(found, name, -np.inf).score for name in test.videos]
     rows = []
-    for rate, point in calibration.table(RATES).items():
-        if point is None:
+    for rate, per in ASKED:
+        try:
+            point = calibration.at(calibration.threshold(rate, per))
+        except InputError:  # so few videos promise no such rate
             continue
         of_class = [
             false_alarm_rate(top[:, [c]], ~present[:, [c]], point.threshold) for c in range(top.shape[1])
@@ -58,6 +69,7 @@ def measured(dataset: Dataset, found: Detections, calibration: Calibration) -> d
         rows.append(
             {
                 "rate": rate,
+                "per": per,
                 "threshold": point.threshold,
                 "held_out": [point.false_alarms, point.recall],
                 "test": [
@@ -67,10 +79,21 @@ def measured(dataset: Dataset, found: Detections, calibration: Calibration) -> d
                 "worst_class": float(np.nanmax(of_class)),
                 "any_class": wrong_videos(top, ~present, point.threshold),
                 "segments": sum(int((c >= point.threshold).sum()) for c in clear) / len(test),
+                "others": others
+                and [len(set(others.video[others.score >= point.threshold])), len(others.names)],
             }
         )
     average = evaluate(found, test, get_protocol(dataset.protocol)).average
     return {"average": 100 * average, "videos": len(calibration.videos), "rows": rows}
+
+
+def in_others(run: Run, folder: str) -> Detections:
+    """What a run finds in videos that are nobody's data set."""
+    predictor, store = predictor_of(run), FeatureStore.open(folder)
+    found = [predictor(name, store.load(name), store.axis(name))[0] for name in store.names]
+    return Detections.concatenate(
+        [Detections.empty(store.names, predictor.classes), *found], predictor.classes
+    )
 
 
 def single(dataset: Dataset, method: str, seed: int, folder: Path, folds: int) -> Run:
@@ -92,25 +115,32 @@ def single(dataset: Dataset, method: str, seed: int, folder: Path, folds: int) -
 
 def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Seed by seed, and in short."""
-    yield "| data | run | average mAP | asked | false alarms | worst class | any class | recall | segments |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield (
+        "| data | run | average mAP | asked | false alarms | worst class | any class | recall | segments "
+        "| others |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for data, name in dict.fromkeys((r["data"], r["method"]) for r in records):
         those = [r for r in records if (r["data"], r["method"]) == (data, name)]
-        for rate in RATES:
-            rows = [x for r in those for x in r["rows"] if x["rate"] == rate]
+        for rate, per in ASKED:
+            rows = [x for r in those for x in r["rows"] if (x["rate"], x["per"]) == (rate, per)]
             if not rows:
                 continue
             alarms, shown = (100 * np.array([x["test"][i] for x in rows]) for i in (0, 1))
             each = [", ".join(f"{x:.{n}f}" for x in values) for n, values in ((1, alarms), (0, shown))]
             worst, some = (100 * np.mean([x[k] for x in rows]) for k in ("worst_class", "any_class"))
+            others = ", ".join(f"{x['others'][0]} of {x['others'][1]}" for x in rows if x["others"])
             yield (
                 f"| {data} | {name} | {np.mean([r['average'] for r in those]):.1f} | "
-                f"{100 * rate:g} % | {alarms.mean():.1f} % ({each[0]}) | {worst:.0f} % | {some:.0f} % | "
+                f"{100 * rate:g} %{' of videos' if per == 'video' else ''} | "
+                f"{alarms.mean():.1f} % ({each[0]}) | {worst:.0f} % | {some:.0f} % | "
                 f"{shown.mean():.0f} % ({each[1]}) | "
-                f"{np.mean([x['segments'] for x in rows]):.1f} |"
+                f"{np.mean([x['segments'] for x in rows]):.1f} | {others} |"
             )
     for data in dict.fromkeys(r["data"] for r in records):
-        rows = [x for r in records if r["data"] == data for x in r["rows"] if x["rate"] == 0.05]
+        rows = [
+            x for r in records if r["data"] == data for x in r["rows"] if (x["rate"], x["per"]) == ASKED[1]
+        ]
         if not rows:
             continue
         held, test = (100 * np.mean([x[k][0] for x in rows]) for k in ("held_out", "test"))
@@ -128,6 +158,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--no-fuse", action="store_true")
+    parser.add_argument("--others", nargs="+", default=[], metavar="NAME=FEATURES")
     parser.add_argument("--table", action="store_true")
     return parser.parse_args()
 
@@ -142,12 +173,14 @@ def main() -> None:
     def note(dataset: Dataset, data: str, name: str, seed: int, run: Run) -> None:
         found = found_by(run, dataset, "test", device="cpu").detections
         about = {"data": data, "method": name, "seed": seed}
-        record = about | measured(dataset, found, calibrate(run, folds=args.folds))
+        elsewhere = in_others(run, others[data]) if data in others else None
+        record = about | measured(dataset, found, calibrate(run, folds=args.folds), elsewhere)
         keep(args.out, record)
         print(json.dumps(record), flush=True)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    paths = {} if args.table else dict(text.split("=", 1) for text in args.data)
+    paths, others = (dict(text.split("=", 1) for text in texts) for texts in (args.data, args.others))
+    paths = {} if args.table else paths
     for seed in range(args.seeds):
         for data, path in paths.items():
             dataset, runs = Dataset.load(path), []

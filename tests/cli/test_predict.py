@@ -226,6 +226,12 @@ def test_a_calibrated_run_shows_what_keeps_to_the_rate(
     assert high in rows
     assert low not in rows
     assert len(load_detections(tmp_path / "default/detections.json")) == len(found)
+    assert predict(folder, tmp_path / "default", "--per", "video") == 0
+    assert f"{low}: nothing found" in capsys.readouterr().out
+    assert (
+        "false alarms in at most 5 % of the videos, whatever the class"
+        in (tmp_path / "default/report.html").read_text()
+    )
     for rate in ("0.9", "off"):  # everything, and what has 0.7 of each video's best
         assert predict(folder, tmp_path / rate, "--false-alarms", rate) == 0
         assert "nothing found" not in capsys.readouterr().out

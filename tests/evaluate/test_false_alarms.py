@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from weaktal.core import Detections
 from weaktal.evaluate.false_alarms import (
+    any_class,
     false_alarm_rate,
     least_rate,
     pair_recall,
@@ -88,7 +89,7 @@ def test_the_threshold_is_the_lowest_that_keeps_the_promise(
 
 
 def test_the_promise_holds_on_average_and_is_used() -> None:
-    rng, kept, recalls = np.random.default_rng(0), [], []
+    rng, kept, wrong, recalls = np.random.default_rng(0), [], [], []
     for _ in range(400):
         labels = rng.random((460, 5)) < 0.25
         # classes of one video are wrong together, and one class is worse than the others
@@ -97,6 +98,10 @@ def test_the_promise_holds_on_average_and_is_used() -> None:
         assert found is not None
         kept.append(false_alarm_rate(top[60:], ~labels[60:], found))
         recalls.append(pair_recall(top[60:], labels[60:], found))
+        stricter = threshold_for(*any_class(top[:60], ~labels[:60]), 0.1)
+        assert stricter is not None
+        wrong.append(wrong_videos(top[60:], ~labels[60:], stricter))
+    assert 0.07 < np.mean(wrong) < 0.103
     assert 0.03 < np.mean(kept) < 0.052
     assert np.mean(recalls) > 0.4
 

@@ -164,6 +164,25 @@ def test_the_table_says_what_each_rate_costs() -> None:
     assert again.threshold(0.05) == calibration.threshold(0.05)
 
 
+def test_a_rate_of_videos_counts_a_video_once() -> None:
+    quiet = [
+        HeldOut(
+            video=f"v{i}",
+            fold=0,
+            labels=(),
+            found={"class0": Pair(score=(i + 1) / 100), "class1": Pair(score=(40 - i) / 100)},
+        )
+        for i in range(40)
+    ]
+    calibration = made().model_copy(update={"videos": tuple(quiet)})
+    # 41 x 0.1 - 1 = 3.1 of 40 videos may be wrong: three pairs of either class, or the two videos at 0.4
+    assert calibration.threshold(0.1) == np.nextafter(0.37, 1)
+    assert calibration.threshold(0.1, "video") == np.nextafter(0.39, 1)
+    assert calibration.at(calibration.threshold(0.1, "video")).wrong_videos == 2 / 40
+    with pytest.raises(InputError, match=r"found 0.02 with 40 videos, expected 0.025 or more"):
+        calibration.threshold(0.02, "video")
+
+
 def test_what_is_unknown_is_no_false_alarm() -> None:
     calibration = made()
     open_ = [v.model_copy(update={"complete": i % 4 > 1}) for i, v in enumerate(calibration.videos)]

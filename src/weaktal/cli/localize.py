@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         settings=options.settings(args.settings),
         proposals=args.proposals,
         false_alarms=args.false_alarms,
+        per=args.per,
         device=args.device,
         max_memory=args.max_memory,
     )

@@ -239,13 +239,20 @@ def add_max_memory(parser: argparse.ArgumentParser) -> None:
 
 
 def add_false_alarms(parser: argparse.ArgumentParser, what: str, default: str) -> None:
-    """``--false-alarms``."""
+    """``--false-alarms`` and ``--per``."""
     parser.add_argument(
         "--false-alarms",
         type=rate,
         metavar="RATE",
         help=f"{what}, at the score at which a class is shown in at most so many of the videos without it "
         f"(after weaktal calibrate); {default}",
+    )
+    parser.add_argument(
+        "--per",
+        choices=("class", "video"),
+        default="class",
+        help="video: that rate is the share of the videos that show any class they do not have; stricter "
+        "(default class: mean over classes of the share of the videos without the class)",
     )
 
 

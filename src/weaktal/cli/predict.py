@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         options=options.settings(args.settings),
         threshold=args.threshold,
         false_alarms=args.false_alarms,
+        per=args.per,
         chunk=args.chunk,
         workers=args.workers,
         device=args.device,

@@ -2,7 +2,8 @@
 
 Needs no instance: a pair of a video and a class whose labels say that the class does not occur in the video,
 and in which a detection of the class is shown all the same, is a false alarm. The *rate* is the mean over
-classes of the share of the videos without the class that show it.
+classes of the share of the videos without the class that show it. The rate *of videos* is the share of those
+that show any class which does not occur in them; every class adds to it, so it is the higher one.
 """
 
 from __future__ import annotations
@@ -62,10 +63,24 @@ def wrong_videos(top: ArrayLike, absent: ArrayLike, threshold: float) -> float:
     Returns:
         In [0, 1], of the videos that are known to be without some class; NaN if there is none.
     """
+    return false_alarm_rate(*any_class(top, absent), threshold)
+
+
+def any_class(top: ArrayLike, absent: ArrayLike) -> tuple[FloatArray, BoolArray]:
+    """The classes that do not occur, taken as one: of them `threshold_for` promises a rate of videos.
+
+    Args:
+        top, absent: (V, C), see `false_alarm_rate`.
+
+    Returns:
+        The highest score of a class that is known not to occur in a video, (V, 1), and whether there is one.
+
+    >>> any_class([[0.9, 0.2], [0.4, 0.8]], [[False, True], [True, True]])[0].tolist()
+    [[0.2], [0.8]]
+    """
     known = np.asarray(absent, bool)
-    some = known.any(axis=1)
-    wrong = (_shown(top, threshold) & known).any(axis=1)
-    return float(wrong[some].mean()) if some.any() else float("nan")
+    wrong = np.where(known, np.asarray(top, np.float64), -np.inf)
+    return wrong.max(axis=1, keepdims=True, initial=-np.inf), np.asarray(known.any(axis=1, keepdims=True))
 
 
 def pair_recall(top: ArrayLike, present: ArrayLike, threshold: float) -> float:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from weaktal.core import InputError, shown
 from weaktal.core.reading import read_json
 from weaktal.evaluate.false_alarms import (
+    any_class,
     false_alarm_rate,
     least_rate,
     pair_recall,
@@ -36,6 +37,7 @@ PathLike = str | os.PathLike[str]
 FloatArray = NDArray[np.float64]
 
 FILE = "calibration.json"
+Per = Literal["class", "video"]  # what a rate is a share of, see `Calibration.threshold`
 RATE = 0.05  # what `weaktal predict` keeps to by itself
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the table
 
@@ -133,17 +135,23 @@ class Calibration(BaseModel):
         complete = np.array([v.complete for v in self.videos], bool)
         return np.asarray(~self.present & complete[:, None])
 
-    def threshold(self, rate: float = RATE) -> float:
+    def threshold(self, rate: float = RATE, per: Per = "class") -> float:
         """The least score at which the expected rate of false alarms is at most `rate`.
+
+        Args:
+            rate: above 0 and below 1.
+            per: "class": mean over classes of the share of videos without the class that show it. "video":
+                share of the videos that show any class which does not occur in them.
 
         Raises:
             InputError: so few videos can promise no rate as low as this one.
         """
         if not 0 < rate < 1:
             raise InputError("not a rate of false alarms", found=rate, expected="above 0 and below 1")
-        found = threshold_for(self.top, self.absent, rate)
+        top, absent = (self.top, self.absent) if per == "class" else any_class(self.top, self.absent)
+        found = threshold_for(top, absent, rate)
         if found is None:
-            least = math.ceil(1000 * least_rate(self.absent)) / 1000
+            least = math.ceil(1000 * least_rate(absent)) / 1000
             raise InputError(
                 "so few held-out videos can promise no rate of false alarms as low as that",
                 found=f"{rate:g} with {len(self.videos)} videos",
@@ -225,7 +233,7 @@ def read_calibration(run: Run | PathLike) -> Calibration | None:
 
 
 def least_shown(
-    run: Run, rate: float | Literal["off"] | None
+    run: Run, rate: float | Literal["off"] | None, per: Per = "class"
 ) -> tuple[float | None, float | None, tuple[str, ...]]:
     """From which score on segments of a run are shown.
 
@@ -233,6 +241,7 @@ def least_shown(
         run: the run.
         rate: of false alarms that is asked for; None for `RATE` if the run has a calibration that can promise
             it, "off" for none.
+        per: what the rate is a share of, see `Calibration.threshold`.
 
     Returns:
         The least score and the rate it stands for, both None where there is no such threshold; and remarks.
@@ -256,18 +265,19 @@ def least_shown(
         old = (run.folder / FILE).exists()
         return None, None, ("the calibration is of an earlier state of the run, and not used",) if old else ()
     try:
-        return calibration.threshold(RATE if rate is None else rate), rate or RATE, ()
+        return calibration.threshold(RATE if rate is None else rate, per), rate or RATE, ()
     except InputError as error:
         if rate is not None:
             raise error.at(run.folder / FILE) from None
         return None, None, (f"the calibration is not used: {error}",)
 
 
-def least_words(least: float | None, rate: float | None) -> str:
+def least_words(least: float | None, rate: float | None, per: Per = "class") -> str:
     """What a page says of the least score that it shows, see `least_shown`."""
     if least is None:
         return f"{CLEAR:g} of the best in each video"
     if rate is None:
         return f"{least:.3g}"
     score = "any" if least == -math.inf else f"{least:.3g}"
-    return f"{score}, for false alarms in at most {100 * rate:g} % of the videos without a class"
+    of = "videos without a class" if per == "class" else "videos, whatever the class"
+    return f"{score}, for false alarms in at most {100 * rate:g} % of the {of}"

@@ -14,7 +14,7 @@ from weaktal.dataset import Dataset
 from weaktal.formats import save_detections
 from weaktal.formats.scores import load_scores, save_scores
 from weaktal.methods.protocol import Method, SnippetMethod
-from weaktal.train.calibration import least_shown
+from weaktal.train.calibration import Per, least_shown
 from weaktal.train.config import validated
 from weaktal.train.data import inference_bank
 from weaktal.train.inference import detect_videos, score_videos, with_grid
@@ -53,6 +53,7 @@ def localize_run(
     settings: Mapping[str, Any] | None = None,
     proposals: PathLike | None = None,
     false_alarms: float | Literal["off"] = "off",
+    per: Per = "class",
     device: str = "auto",
     max_memory: str | None = None,
 ) -> Localized:
@@ -69,6 +70,7 @@ def localize_run(
         proposals: file of a base locator's segments, for proposal-level methods; default the run's.
         false_alarms: keep the detections that `weaktal.predict` would show at this rate, and leave out all
             others, which an evaluation would count.
+        per: what the rate is a share of, see `weaktal.predict`.
         device: see `weaktal.train.loop.launch`.
         max_memory: see `weaktal.train.feature_bank`.
 
@@ -81,7 +83,7 @@ def localize_run(
             than the run's.
     """
     run = Run.open(run)
-    least, _, _ = least_shown(run, false_alarms)
+    least, _, _ = least_shown(run, false_alarms, per)
     if least is not None and (settings or checkpoint is not None):
         raise InputError("the run is calibrated with its own checkpoint and settings", file=run.folder)
     kept = run.folder / "scores" / f"{subset}.safetensors"

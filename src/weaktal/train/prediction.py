@@ -23,7 +23,7 @@ from weaktal.formats import save_detections, segments
 from weaktal.formats.cues import Cue, to_edl, to_srt, to_vtt
 from weaktal.formats.scores import save_scores
 from weaktal.report.prediction import write_prediction_page
-from weaktal.train.calibration import least_shown, least_words
+from weaktal.train.calibration import Per, least_shown, least_words
 from weaktal.train.loop import launch
 from weaktal.train.predict import clearest, feature_difference, predictor_of
 from weaktal.train.run import Run
@@ -85,6 +85,7 @@ def predict(
     options: Mapping[str, Any] | None = None,
     threshold: float | None = None,
     false_alarms: float | Literal["off"] | None = None,
+    per: Per = "class",
     chunk: float | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -107,6 +108,8 @@ def predict(
         false_alarms: how often a class may be shown in videos without it: mean over classes, above 0 and
             below 1. Default 0.05 for a run that has a calibration which can promise that (see
             `weaktal.calibrate`); others, and "off", show what has 0.7 of the best score in each video.
+        per: "video" if that rate is to be the share of the videos that show any class which does not occur
+            in them; stricter, the more so the more classes there are.
         chunk: seconds that the network sees at once; default whole videos, see `weaktal.train.predict`.
         workers: processes for the features, default one per core.
         device: where the network runs, see `weaktal.train.loop.launch`.
@@ -124,7 +127,7 @@ def predict(
     if threshold is not None and false_alarms is not None:
         raise InputError("a threshold, or a rate of false alarms that decides it, not both")
     least, alarms, told = (
-        least_shown(run, false_alarms) if threshold is None else (threshold, None, tuple[str, ...]())
+        least_shown(run, false_alarms, per) if threshold is None else (threshold, None, tuple[str, ...]())
     )
     job, rate, notes = _job(run, backbone, options or {}, limits)
     notes += told
@@ -184,7 +187,7 @@ def predict(
     write_prediction_page(
         out / "report.html",
         title=f"{run.folder.name}: {len(names)} videos",
-        facts={"run": str(run.folder), "least score drawn": least_words(least, alarms)},
+        facts={"run": str(run.folder), "least score drawn": least_words(least, alarms, per)},
         detections=clear,
         durations=durations,
         scores={s.video: s for s in scores},
