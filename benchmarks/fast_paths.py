@@ -40,7 +40,11 @@ PATHS: dict[str, tuple[object, Callable[..., object], Sequence[tuple[str, int]]]
     "FactoredAdam": (sal, adam_naive, [("sal", 0)]),
     "convolve_rows": (lac, convolve_video_rows, [("lac", 0)]),
     "segment_attention": (asm_loc, segment_attention_naive, [("asm_loc", 1)]),
-    "dropout_mask": (dropout, dropout.dropout_mask_naive, [("sal", 0), ("issf", 0), ("stcl_net", 0)]),
+    "dropout_mask": (
+        dropout,
+        dropout.dropout_mask_naive,
+        [("sal", 0), ("issf", 0), ("hr_pro_snippets", 0), ("stcl_net", 0)],
+    ),
 }
 
 

@@ -41,7 +41,6 @@ from weaktal.methods.protocol import Batch, Method, MethodConfig, SnippetMethod,
 from weaktal.methods.published import load_published, published_weights, shape_of
 from weaktal.nn.clicks import frame_losses, seeds
 from weaktal.nn.dropout import Dropout
-from weaktal.nn.dropout_attention import packed_attention
 from weaktal.nn.labels import known_mean
 from weaktal.nn.parallel import by_rows, by_videos
 from weaktal.nn.pooling import mean_of_chosen, mean_per_video, packed_video_scores, video_of_rows
@@ -183,12 +182,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """`tokens` (N, D) of sequences with these lengths."""
-        inner = self.self_atten
         sources = self.conv_query(tokens), self.conv_key(tokens), tokens
-        maps = zip(inner.in_proj_weight.chunk(3), inner.in_proj_bias.chunk(3), strict=True)
-        q, k, v = (F.linear(x, *of) for x, of in zip(sources, maps, strict=True))
-        p = inner.dropout if self.training else 0.0
-        attended = inner.out_proj(packed_attention(q, k, v, lengths, inner.num_heads, p))
+        sequences = zip(*(torch.split(x, list(lengths)) for x in sources), strict=True)
+        attended = torch.cat([self.self_atten(q, k, v, need_weights=False)[0] for q, k, v in sequences])
         tokens = self.norm1(tokens + self.dropout(attended))
         moved = self.linear2(self.dropout(self.linear1(tokens).relu()))
         out: Tensor = self.norm2(tokens + self.dropout(moved))
