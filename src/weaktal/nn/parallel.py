@@ -50,6 +50,12 @@ def _shares(rows: int, parts: int) -> list[int]:
     return [rows // parts + (i < rows % parts) for i in range(parts)]
 
 
+def _own(x: Tensor, shares: list[int]) -> Tensor:
+    """The rows of this process."""
+    start = sum(shares[: dist.get_rank()])
+    return x[start : start + shares[dist.get_rank()]]
+
+
 def _all_gather_rows(x: Tensor, shares: list[int]) -> Tensor:
     most = max(shares)
     if not most:
@@ -72,17 +78,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        shares, rank = ctx.shares, dist.get_rank()
-        start = sum(shares[:rank])
-        return grads[0][start : start + shares[rank]] * len(shares), None
+        return _own(grads[0], ctx.shares) * len(ctx.shares), None
 
 
 class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, shares: list[int]) -> Tensor:
         ctx.shares = shares
-        start = sum(shares[: dist.get_rank()])
-        return x[start : start + shares[dist.get_rank()]].clone()
+        return _own(x, shares).clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -152,7 +155,7 @@ def by_rows(function: Callable[..., Any], *rows: Any, **shared: Any) -> Any:
         with paused():
             return function(*rows, **shared)
     shares = _shares(batch, processes)
-    mine = _map(rows, lambda x: _apply(_Scatter, x, shares) if x.requires_grad else _slice(x, shares))
+    mine = _map(rows, lambda x: _scattered(x, shares))
     with _own_random_stream():
         out = function(*mine, **_map(shared, _shared))
     return _map(out, lambda x: _apply(_Gather, x, shares))
@@ -178,7 +181,7 @@ def by_videos(
             return function(rows, lengths, **shared)
     cuts = [0, *itertools.accumulate(_shares(len(lengths), processes))]
     counts = [sum(lengths[a:b]) for a, b in itertools.pairwise(cuts)]
-    mine = _map(rows, lambda x: _apply(_Scatter, x, counts) if x.requires_grad else _slice(x, counts))
+    mine = _map(rows, lambda x: _scattered(x, counts))
     rank = dist.get_rank()
     with _own_random_stream():
         out = function(mine, lengths[cuts[rank] : cuts[rank + 1]], **_map(shared, _shared))
@@ -196,9 +199,8 @@ def _shared(x: Tensor) -> Tensor:
     return _apply(_Share, x) if x.requires_grad else x
 
 
-def _slice(x: Tensor, shares: list[int]) -> Tensor:
-    start = sum(shares[: dist.get_rank()])
-    return x[start : start + shares[dist.get_rank()]]
+def _scattered(x: Tensor, shares: list[int]) -> Tensor:
+    return _apply(_Scatter, x, shares) if x.requires_grad else _own(x, shares)
 
 
 _streams = (0, 0)  # the seed of this step, and how many streams were made from it
