@@ -261,15 +261,28 @@ def test_losses_are_those_of_the_rules_segment_by_segment(class_aware: bool) -> 
                 regression.append(0.5 * (1 - max(plain_overlap(moved, r) for r, _ in known)) ** 2)
             if max(near[i]) >= 0.3 or batch.drawn[i] > 1 - share:
                 target = near[i] if class_aware else [max(near[i])]
-                score.append(
-                    sum(0.5 * (c - t) ** 2 for c, t in zip(out.completeness[i].tolist(), target, strict=True))
-                )
+                told = zip(out.completeness[i].tolist(), target, strict=True)
+                if class_aware:  # cross-entropy
+                    score.append(-sum(t * np.log(c) + (1 - t) * np.log(1 - c) for c, t in told))
+                else:
+                    score.append(sum(0.5 * (c - t) ** 2 for c, t in told))
         assert losses["regression"][b].item() == pytest.approx(
             np.mean(regression) if regression else 0, abs=1e-5
         )
         assert losses["score"][b].item() == pytest.approx(np.mean(score) if score else 0, abs=1e-5)
     assert losses["score"].max() > 0
     assert losses["regression"].max() > 0
+
+
+def test_a_completeness_near_0_still_learns_of_its_class() -> None:
+    """Of many classes nearly all targets are 0; what they say of the others must not end at 0, too."""
+    data, method = with_proposals(training_data([20, 33, 27, 50], clicks=4)), second(class_aware=True)
+    bias = method.bcr.prop_completeness[2].bias
+    with torch.no_grad():
+        bias.fill_(-7)
+    method.training_step(method.draw(0, 0, data))["score"].backward()
+    assert bias.grad is not None
+    assert bias.grad[0] < -0.1  # the mean overlap; a squared error would leave a thousandth of it
 
 
 def test_only_proposals_of_the_labelled_classes_may_train() -> None:

@@ -133,9 +133,9 @@ class HRProConfig(MethodConfig):
         epochs, batch_size, lr, weight_decay: Adam with L2 weight decay.
         cache_gib: see `SegmentFeatures`.
         sigma: width of the soft suppression.
-        class_aware: completeness is learnt for each class, from the reliable segments of that class, and a
-            proposal gets that of its own class. Published: one completeness whatever the class, which lifts
-            proposals of wrong classes like the right ones.
+        class_aware: completeness is learnt for each class, from the reliable segments of that class and by
+            cross-entropy, and a proposal gets that of its own class. Published: one completeness whatever the
+            class, by squared error, which lifts proposals of wrong classes like the right ones.
         labelled_only: of a training video with classes, only proposals of these are used. Published: all.
         clip_refined: moved proposals are cut at the ends of the video and dropped if nothing is left.
             Published: they may leave the video, and end before they start.
@@ -681,7 +681,9 @@ class HRPro(Method):
         else:
             target = nearest[:, None]
         regression = F.smooth_l1_loss(moved_nearest, torch.ones_like(nearest), reduction="none")
-        score = F.smooth_l1_loss(output.completeness.to(target.dtype), target, reduction="none")
+        # where nearly all targets are 0, a squared error would drive the sigmoids to where they learn no more
+        error = F.binary_cross_entropy if self.config.class_aware else F.smooth_l1_loss
+        score = error(output.completeness.to(target.dtype), target, reduction="none")
         if self.config.class_aware and batch.known is not None:
             score = score * batch.known[video]
         return {
