@@ -23,6 +23,7 @@ from tests.docs.given import BEFORE, GIVEN, Step
 from tests.docs.world import make_world
 from tests.methods.tiny import SIZES
 from weaktal.demo import render
+from weaktal.methods import find_method
 
 pytest.importorskip("hatchling")
 pytest.importorskip("av")
@@ -38,7 +39,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "issf": {**SIZES["issf"], "epochs": 4, "momentum_start": 2},
     "own": {"hidden": 8, "epochs": 2, "batch_size": 4},
 }
-BASES = {"tspnet": "lac", "hr_pro": "hr_pro_snippets", "p_mil": "asm_loc"}
 CHANGED = {
     r"--starts 5": "--starts 2",
     r"--seeds 0 1 2": "--seeds 0",
@@ -94,7 +94,8 @@ def small(line: str) -> str:
     methods = [w for w in words[2:] if w in SIZES or ".py:" in w]
     fuse = len(methods) > 1
     for method in methods:
-        base = next((w.split("=")[1] for w in words if w.startswith("base=")), BASES.get(method))
+        usual = None if ".py:" in method else find_method(method).base
+        base = next((w.split("=")[1] for w in words if w.startswith("base=")), usual)
         given = {"": SMALL["own" if ".py:" in method else method]}
         if base is not None and "--proposals" not in words:
             given["base."] = SMALL[base]
