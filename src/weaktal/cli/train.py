@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_recipe(parser)
     options.add_settings(
         parser,
-        "one hyper-parameter; base.KEY=VALUE is one of the base locator that TSPNet, HR-Pro and P-MIL train "
-        "first, base=METHOD names another one",
+        "one hyper-parameter; base.KEY=VALUE is one of the base locator that some methods train first, "
+        "base=METHOD names another one",
     )
     add("--seed", type=options.seed, help="of every random choice (default 0)")
     options.add_subset(parser, None)
