@@ -5,8 +5,9 @@
 DEMO is a folder of `weaktal demo`. Half as many videos as it has for training are rendered in which the
 figure stands and walks and never acts, and a quarter more that no training sees; features are those of the
 demo. Every method is trained with and without the first half, in everything else alike: by its recipe `own`,
-shortened (`SETTINGS`). Methods that re-score segments, and students, get those of their base locator of the
-same arm and seed. What OUT has already is not repeated. `--table` only prints the table of what is done.
+long ones shortened (`SETTINGS`). Methods that re-score segments, and students, get those of their base
+locator of the same arm and seed. What OUT has already is not repeated. `--table` only prints the table of
+what is done.
 
 Average mAP is that of the demo's test subset. A class is shown in a video if one of its detections there has
 a score of at least a threshold. The threshold is the highest at which `RECALL` of the (video, class) pairs
@@ -46,19 +47,19 @@ from weaktal.train.measure import Measure
 
 ARMS = ("without", "with")
 RECALL = 0.8
-# recipes `own`, which is what a user gets, shortened: a run takes a quarter of a minute to a minute of a core
+# recipes `own`, which is what a user gets, long ones shortened: a quarter of a minute to two of a core
 SETTINGS: dict[str, Mapping[str, Any]] = {
     "issf": {"epochs": 20, "lr": 3e-4},
-    "sal": {"epochs": 12, "batch_size": 8, "lr": 4e-4},
+    "sal": {},
     "asm_loc": {"epochs": 50, "learning_rate": 3e-4},
     "stcl_net": {"iterations": 150, "learning_rate": 7e-4},
     "lac": {},
     "tspnet": {},
     "hr_pro_snippets": {"steps": 200, "lr": 3e-4},
     "hr_pro": {"epochs": 6},
-    "p_mil": {"epochs": 12, "ramp_up": 4},
-    "student": {"hidden": 64, "steps": 250, "lr": 1e-3},
-    "student_points": {"hidden": 64, "steps": 250, "lr": 1e-3},
+    "p_mil": {},
+    "student": {},
+    "student_points": {},
 }
 TRAIN, UNSEEN = "train", "unseen"
 DESCRIPTION = """\
