@@ -33,11 +33,13 @@ def keep(out: Path, fields: dict[str, Any]) -> None:
         file.write(json.dumps(fields) + "\n")
 
 
-def trained(name: str, config: MethodConfig, data: TrainingData) -> tuple[Method, float]:
-    """A method after its training, in evaluation mode, and the seconds of one core that it took."""
+def trained(
+    name: str, config: MethodConfig, data: TrainingData, *, until: float = 1.0
+) -> tuple[Method, float]:
+    """A method after a share of its training, in evaluation mode, and the seconds of a core that it took."""
     seed_torch(data.seed, 0)
     method = find_method(name)(config, dim=data.bank.dim, classes=data.weak.classes)
     begun = time.process_time()
     with TemporaryDirectory() as folder:
-        fit(method, data, folder, device="cpu", progress=False)
+        fit(method, data, folder, device="cpu", progress=False, until=until)
     return method.eval(), time.process_time() - begun

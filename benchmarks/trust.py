@@ -2,14 +2,15 @@
 
 usage: python benchmarks/trust.py OUT --data hapt=DATA.yaml demo=DATA.yaml ... [--methods sal issf ...]
                                   [--seeds 8] [--set METHOD.KEY=VALUE ...] [--name TAG] [--table]
-                                  [--against TAG]
+                                  [--against TAG] [--early SHARE]
 
 Trains every method with every seed on every data set (one process; what OUT has already is not repeated), and
 notes per run TL, the average mAP on the test subset, the area under the ROC curve of the foreground scores
 against the truth, and its detections and snippet scores. Then prints the tables, of all seeds that are done.
 `--table` trains nothing. `--name` keeps runs of other settings (`--set`) apart; `--against` compares the runs
-of a name with those of another, seed by seed, in place of the tables. Test labels are used to measure and
-never to choose.
+of a name with those of another, seed by seed, in place of the tables. `--early` trains the same seeds for a
+first share of the schedule only, and shows what choosing by TL at that time gives. Test labels are used to
+measure and never to choose.
 """
 
 from __future__ import annotations
@@ -82,6 +83,18 @@ class Record:
         return "-".join([self.data, self.method, *([self.name] if self.name else []), str(self.seed)])
 
 
+@dataclass(frozen=True)
+class Early:
+    """TL of a run after a first share of its schedule."""
+
+    data: str
+    method: str
+    name: str
+    seed: int
+    share: float
+    likelihood: float
+
+
 def foreground_auc(scores: Sequence[SnippetScores], truth: Annotations) -> float:
     """How well foreground scores rank snippets within an instance above the others, all videos together."""
     foreground, inside = [], []
@@ -131,6 +144,15 @@ class Bench:
         save_scores(scores, self.out / f"{record.tag}.safetensors", made.classes)
         keep(self.out, vars(record))
         return record
+
+    def early(self, record: Record, settings: Mapping[str, Any], share: float) -> Early:
+        """Train the first share of a run that was measured."""
+        config = resolve_config(record.method, None, {**SHORT[record.method], **settings})
+        made, _ = trained(record.method, config, replace(self.data, seed=record.seed), until=share)
+        assert isinstance(made, SnippetMethod)
+        known = score_videos(made, self.data.bank)
+        likelihood = label_likelihood(known, self.data.weak)
+        return Early(record.data, record.method, record.name, record.seed, share, likelihood)
 
 
 class Pool:
@@ -293,6 +315,33 @@ def compared(records: Sequence[Record], name: str, other: str) -> Iterator[str]:
     yield f"failed: {failed[0]} and {failed[1]} of {runs[0]} runs"
 
 
+def early_picks(records: Sequence[Record], early: Sequence[Early], share: float) -> Iterator[str]:
+    """The pick of five by TL after a share of the schedule, beside the pick after all of it."""
+    yield f"the pick of five by TL after {share:g} of the schedule, over all sets of five seeds"
+    yield "| data | method | seeds | mean of five | pick, early | pick | best | early below mean - 1 |"
+    yield "|---|---|---|---|---|---|---|---|"
+    of = {(e.data, e.method, e.name, e.seed): e.likelihood for e in early if e.share == share}
+    settings = dict.fromkeys((r.data, r.method) for r in records)
+    rows = []
+    for data, method in settings:
+        runs = [
+            (r, of[key])
+            for r in records
+            if (r.data, r.method) == (data, method) and (key := (r.data, r.method, r.name, r.seed)) in of
+        ]
+        if len(runs) < 2:
+            continue
+        value = np.array([r.average for r, _ in runs])
+        by = [np.array(x) for x in ([e for _, e in runs], [r.likelihood for r, _ in runs])]
+        sets = [list(c) for c in combinations(range(len(runs)), min(5, len(runs)))]
+        mean, best = (np.array([f(value[c]) for c in sets]) for f in (np.mean, np.max))
+        first, whole = (np.array([value[c][np.argmax(x[c])] for c in sets]) for x in by)
+        rows.append([x.mean() for x in (mean, first, whole, best)])
+        shown = " | ".join(f"{x:.1f}" for x in rows[-1])
+        yield f"| {data} | {method} | {len(runs)} | {shown} | {100 * (first < mean - 1).mean():.0f} % |"
+    yield "| all | | | " + " | ".join(f"{x:.2f}" for x in np.mean(rows, axis=0)) + " | |"
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -303,6 +352,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--name", default="")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--against", metavar="TAG")
+    parser.add_argument("--early", type=float, metavar="SHARE")
     return parser.parse_args()
 
 
@@ -318,7 +368,7 @@ def main() -> None:
         own.setdefault(method, {})[key] = yaml.safe_load(value)
     paths = dict(text.split("=", 1) for text in args.data)
     benches: dict[str, Bench] = {}
-    if not args.table:
+    if not args.table and args.early is None:
         for data, path in paths.items():
             for seed in range(args.seeds):
                 for method in args.methods:
@@ -329,6 +379,23 @@ def main() -> None:
                         benches[data] = Bench(data, Path(path), args.out)
                     bench = benches[data]
                     print(bench.run(method, seed, own.get(method, {}), args.name), flush=True)
+    if args.early is not None:
+        chosen = [
+            r
+            for r in kept(args.out, Record)
+            if r.data in paths and r.method in args.methods and r.name == args.name and r.seed < args.seeds
+        ]
+        out = args.out / "early"
+        out.mkdir(exist_ok=True)
+        for r in chosen:
+            done = {(e.data, e.method, e.name, e.seed, e.share) for e in kept(out, Early)}
+            if args.table or (r.data, r.method, r.name, r.seed, args.early) in done:
+                continue
+            if r.data not in benches:
+                benches[r.data] = Bench(r.data, Path(paths[r.data]), args.out)
+            keep(out, vars(benches[r.data].early(r, own.get(r.method, {}), args.early)))
+        print("\n".join(early_picks(chosen, kept(out, Early), args.early)))
+        return
     if args.against is not None:
         chosen = [r for r in kept(args.out, Record) if r.data in paths and r.method in args.methods]
         print("\n".join(compared(chosen, args.name, args.against)))
