@@ -190,22 +190,22 @@ class Pool:
         return max(rows, key=lambda i: self.likelihood[i])
 
     def fused(self, rows: Sequence[int], bad: str | None = None) -> float:
-        """Average mAP of the fusion of detections of these runs, and of the first once more, collapsed."""
-        runs, known = ([x[i] for i in rows] for x in (self.found, self.known))
+        """Average mAP of what `weaktal fuse` makes of these runs, and of the first once more, collapsed.
+
+        TL of the collapsed one counts as low.
+        """
+        runs, known, likelihood = ([x[i] for i in rows] for x in (self.found, self.known, self.likelihood))
         if bad is not None:
             runs, known = [*runs, collapsed(bad, runs[0])], [*known, collapsed(bad, known[0])]
-        return self.bench.average(fused(runs, known))
+            likelihood = [*likelihood, -np.inf]
+        heard = voices(known) | (np.array(likelihood) >= np.median(likelihood))
+        scales = [Scale.of(d) for d in known]
+        fused = fuse_detections(list(compress(runs, heard)), scales=list(compress(scales, heard)))
+        return self.bench.average(fused)
 
     def averaged(self, rows: Sequence[int]) -> float:
         """Average mAP of the mean of their snippet scores."""
         return self.bench.average(self.localizer.localize(fuse_scores([self.scores[i] for i in rows])))
-
-
-def fused(runs: Sequence[Detections], known: Sequence[Detections]) -> Detections:
-    """What `weaktal fuse` makes of seeds that found `runs` in test videos and `known` in training videos."""
-    scales = [Scale.of(d) for d in known]
-    heard = voices(known, scales=scales)
-    return fuse_detections(list(compress(runs, heard)), scales=list(compress(scales, heard)))
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

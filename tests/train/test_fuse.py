@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ import yaml
 from tests.bench.toy import TINY, toy_dataset
 from weaktal import Run, evaluate_detections, fuse_runs, localize_run, report_runs, train_run
 from weaktal.cli import main
-from weaktal.core import Detections, InputError
+from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.dataset import Dataset
 from weaktal.formats import load_detections
 from weaktal.localize.fusion import Scale, fuse_detections, fuse_scores
+from weaktal.train.localize import Found
 from weaktal.train.predict import predictor_of
 
 BASE = {**TINY, "epochs": 2, "learning_rate": 1e-3}
@@ -86,27 +86,43 @@ def test_scores_are_averaged_and_localized_again(trained: Path, tmp_path: Path) 
     np.testing.assert_allclose(np.sort(alone.score), np.sort(found.detections.of(name).score), atol=1e-4)
 
 
+@pytest.mark.parametrize("odd_is_sure", [False, True])
 def test_a_start_that_collapsed_is_left_out_and_said(
-    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    odd_is_sure: bool,
 ) -> None:
     """The toy's trainings share too few segments to tell, so what they find in training is given here."""
     start, classes = 10.0 * np.arange(60), Run.open(trained / "asm0").config.classes
     for seed in (1, 2):
         shutil.copytree(trained / f"asm{seed - 1}", tmp_path / f"seed{seed}")
 
-    def found_by(run: Run, *_: object, **__: object) -> SimpleNamespace:
-        score = np.linspace(0, 1, 60) * (-1 if run.folder.name in ("seed2", "sal") else 1)
+    def found_by(run: Run, *_: object, **__: object) -> Found:
+        odd = run.folder.name in ("seed2", "sal")
         none = np.zeros(60, np.int64)
-        return SimpleNamespace(detections=Detections(("v",), classes, none, start, start + 5, none, score))
+        score = np.linspace(0, 1, 60) * (-1 if odd else 1)
+        zeros = np.zeros((4, 2), np.float32)
+        sure = np.full(2, 0.8 if odd == odd_is_sure else 0.4, np.float32)
+        scores = [
+            SnippetScores(v, zeros, zeros[:, 0], sure, TimeAxis.uniform(4, 2.0)) for v in ("v0", "v1", "v2")
+        ]
+        found = Detections(("v0",), classes, none, start, start + 5, none, score)
+        return Found(found, tuple(scores), classes)
 
     monkeypatch.setattr("weaktal.train.fuse.found_by", found_by)
     odd = tmp_path / "seed2"
     runs = [trained / "asm0", tmp_path / "seed1", odd, trained / "sal"]
     assert main(["fuse", *map(str, runs), "--out", str(tmp_path / "fused"), "--device", "cpu"]) == 0
     said = capfd.readouterr().err
+    config = yaml.safe_load((tmp_path / "fused/config.yaml").read_text())["config"]
+    if odd_is_sure:  # then the two others may be those that are wrong
+        assert len(config["members"]) == 4
+        assert "left out" not in said
+        return
     assert f"left out: {odd} ranks segments as no other seed of it does" in said
     assert "fused 3 runs" in said
-    config = yaml.safe_load((tmp_path / "fused/config.yaml").read_text())["config"]
     assert [Path(m["path"]).name for m in config["members"]] == [
         "asm0",
         "seed1",

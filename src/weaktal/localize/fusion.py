@@ -122,9 +122,9 @@ def voices(
 
     Two runs agree as far as they rank alike (Spearman) the segments that both found. Usual is the median over
     the runs of the agreement with that run which agrees most. A run that stays below half of it with every
-    other has collapsed, is turned around, or says the same of everything. Two that agree with each other both
-    stay, whatever the others say: a majority can be wrong. Of different methods nothing follows: they may be
-    right in different places.
+    other has collapsed, is turned around, or says the same of everything; or it alone is right, which only
+    its likelihood can tell (TL, see `weaktal.train.fuse`). Two that agree with each other both stay. Of
+    different methods nothing follows: they may be right in different places.
 
     Args:
         runs, scales, most, iou: as in `fuse_detections`; best of the training videos, which are many.

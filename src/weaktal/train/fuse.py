@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from weaktal.core import Detections, InputError, write_text
+from weaktal.core import InputError, write_text
 from weaktal.dataset import Dataset
 from weaktal.localize.fusion import Scale, voices
 from weaktal.methods import find_method
 from weaktal.methods.protocol import SnippetMethod
-from weaktal.train.localize import found_by
+from weaktal.train.localize import Found, dataset_of, found_by
 from weaktal.train.members import SCALES, By, FusedConfig, Member, fingerprint, fused_config, member_path
 from weaktal.train.run import FUSED, Run, RunConfig, versions
+from weaktal.train.select import label_likelihood
 from weaktal.train.starts import Started, train_starts
 
 PathLike = str | os.PathLike[str]
@@ -38,9 +41,10 @@ def fuse_runs(
 
     By detections, runs of any methods and features are joined by weighted fusion. What a score means differs
     between runs, so each is put on the range of scores that its run gives in its training videos; they are
-    localized for that, and no label is looked at. Of three or more runs that differ in nothing but the seed,
-    one that ranks these segments as no other does is left out, see `weaktal.localize.fusion.voices`: a start
-    that collapsed does no harm. By scores, snippet scores of runs of one method are averaged, all of them.
+    localized for that. Of three or more runs that differ in nothing but the seed, one that ranks these
+    segments as no other does (`weaktal.localize.fusion.voices`) is left out, if its TL
+    (`weaktal.train.select`) is below their median: a start that collapsed does no harm. By scores, snippet
+    scores of runs of one method are averaged, all of them.
 
     Args:
         runs: the runs, or their directories; of the same classes.
@@ -77,9 +81,9 @@ def fuse_runs(
     named = [Member(path=member_path(m, out), sha256=p) for m, p in zip(members, prints, strict=True)]
     heard = [True] * len(members)
     if by == "detections":
-        found = [_in_training(m, first.config.classes, data, device, max_memory) for m in members]
-        scales = [Scale.of(d) for d in found]
-        heard = _heard(members, found, scales)
+        found = [found_by(m, data, _subset(m), device=device, max_memory=max_memory) for m in members]
+        scales = [Scale.of(f.detections.relabelled(first.config.classes)) for f in found]
+        heard = _heard(members, found, data)
         rows = [{"low": s.low.tolist(), "high": s.high.tolist()} for s in compress(scales, heard)]
         write_text(out / SCALES, json.dumps(rows) + "\n")
     config = FusedConfig(
@@ -101,20 +105,38 @@ def fuse_runs(
     return Run(out, made)
 
 
-def _heard(members: Sequence[Run], found: Sequence[Detections], scales: Sequence[Scale]) -> list[bool]:
-    """Which runs have a voice, among those of the same method and settings."""
+def _subset(member: Run) -> str:
+    """Which videos a run was trained on."""
+    return member.config.data.get("subset") or "train"
+
+
+def _heard(members: Sequence[Run], found: Sequence[Found], data: Dataset | PathLike | None) -> list[bool]:
+    """Which runs have a voice. Of seeds of the same method and settings, one that ranks segments as no other
+    does has none, unless TL speaks for it: then the others may be those that are on the wrong side.
+    """
     heard = [True] * len(members)
     alike: dict[str, list[int]] = {}
     for i, member in enumerate(members):
-        alike.setdefault(json.dumps([member.config.method, member.config.config], sort_keys=True), []).append(
-            i
-        )
+        what = json.dumps([member.config.method, member.config.config], sort_keys=True)
+        alike.setdefault(what, []).append(i)
     for rows in alike.values():
-        if len(rows) > 2:  # two that differ say nothing of which one is odd
-            told = voices([found[i] for i in rows], scales=[scales[i] for i in rows])
-            for i, voice in zip(rows, told.tolist(), strict=True):
-                heard[i] = voice
+        told = voices([found[i].detections for i in rows])
+        if len(rows) < 3 or told.all():  # two that differ say nothing of which one is odd
+            continue
+        likelihood = np.array([_likelihood(members[i], found[i], data) for i in rows])
+        told |= likelihood >= np.median(likelihood)
+        for i, voice in zip(rows, told.tolist(), strict=True):
+            heard[i] = voice
     return heard
+
+
+def _likelihood(member: Run, found: Found, data: Dataset | PathLike | None) -> float:
+    """TL of a run, from its scores in its training videos; NaN for a method that does not score snippets."""
+    of = {s.video: s for s in found.scores}
+    weak = dataset_of(member, data).subset(_subset(member)).where(lambda v: v.name in of).weak("video")
+    if not of or weak.classes != member.config.classes:
+        return math.nan
+    return label_likelihood([of[v.name] for v in weak.videos], weak)
 
 
 def _same_scores(members: Sequence[Run]) -> None:
@@ -140,19 +162,6 @@ def _same_scores(members: Sequence[Run]) -> None:
                     expected=expected,
                     hint="fuse detections",
                 )
-
-
-def _in_training(
-    member: Run,
-    classes: tuple[str, ...],
-    data: Dataset | PathLike | None,
-    device: str,
-    max_memory: str | None,
-) -> Detections:
-    """What a run finds in the videos that it was trained on."""
-    subset = member.config.data.get("subset") or "train"
-    found: Detections = found_by(member, data, subset, device=device, max_memory=max_memory).detections
-    return found.relabelled(classes)
 
 
 @dataclass(frozen=True)

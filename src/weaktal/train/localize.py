@@ -143,7 +143,7 @@ def found_by(
         if checkpoint is not None or proposals is not None:
             raise InputError("of a fused run neither checkpoint nor proposals can be chosen", file=run.folder)
         return _found_by_members(run, data, subset, settings or {}, device, max_memory)
-    dataset = _dataset(run, data)
+    dataset = dataset_of(run, data)
     same_features(run, dataset)
     method = run.method(checkpoint)
     _set(method, run, settings)
@@ -181,7 +181,7 @@ def _found_by_members(
     A member that was trained on other features than the data set has finds in those of its own data set.
     """
     members, rule = open_members(run), fused_config(run).by
-    dataset = _dataset(run, data)
+    dataset = dataset_of(run, data)
     localizer: SnippetMethod | None = None
     if rule == "scores":
         built = members[0].build()
@@ -209,7 +209,7 @@ def fits(run: Run, dataset: Dataset) -> bool:
     return dataset.store.dim == run.config.dim and not feature_difference(known, dataset.store.provenance)
 
 
-def _dataset(run: Run, data: Dataset | PathLike | None) -> Dataset:
+def dataset_of(run: Run, data: Dataset | PathLike | None) -> Dataset:
     """A data set, its description, or the one that a run was trained on."""
     data = data if data is not None else run.config.data.get("path")
     if data is None:

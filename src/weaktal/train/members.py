@@ -52,7 +52,7 @@ class FusedConfig(BaseModel):
             axis, localized as the first member does.
         most, iou, nms_threshold: of the fusion of detections, see `weaktal.localize.fusion.fuse_detections`.
         members: in order.
-        left_out: paths of runs that were named and have no voice, see `weaktal.localize.fusion.voices`.
+        left_out: paths of runs that were named and have no voice, see `weaktal.train.fuse.fuse_runs`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,7 +67,8 @@ class FusedConfig(BaseModel):
     @property
     def remarks(self) -> list[str]:
         """What whoever fuses should know, a line each."""
-        return [f"left out: {path} ranks segments as no other seed of it does" for path in self.left_out]
+        why = "ranks segments as no other seed of it does, and its TL is below their median"
+        return [f"left out: {path} {why}" for path in self.left_out]
 
 
 def fused_config(run: Run) -> FusedConfig:
