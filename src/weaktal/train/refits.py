@@ -46,7 +46,7 @@ from weaktal.methods import command_word, is_code
 from weaktal.methods.protocol import SnippetMethod
 from weaktal.train.calibration import FILE, Calibration, HeldOut, Pair, identity, read_calibration
 from weaktal.train.children import Child, run_children
-from weaktal.train.localize import fits, found_by
+from weaktal.train.localize import dataset_of, fits, found_by
 from weaktal.train.members import fused_config, open_members
 from weaktal.train.predict import clearest
 from weaktal.train.run import FUSED, Run
@@ -172,7 +172,7 @@ def refit_fold(
         InputError: as `weaktal.train_run`.
     """
     run = Run.open(run)
-    dataset = _dataset(run, data)
+    dataset = dataset_of(run, data)
     plan = Folds.of(run, dataset, folds)
     if not 0 <= fold < plan.folds:
         raise InputError("no such fold", found=fold, expected=f"0 to {plan.folds - 1}")
@@ -217,14 +217,6 @@ def refit_fold(
             shutil.rmtree(weights, ignore_errors=True)
     shutil.rmtree(folder / "features", ignore_errors=True)
     return folder
-
-
-def _dataset(run: Run, data: Dataset | PathLike | None) -> Dataset:
-    """The data set that a run was trained on, or another description of it."""
-    data = data if data is not None else run.config.data.get("path")
-    if data is None:
-        raise InputError("no data set: name its description with --data")
-    return data if isinstance(data, Dataset) else Dataset.load(data)
 
 
 def _begun_with(run: Run) -> int | None:
@@ -300,8 +292,8 @@ def calibrate(
         return known
     fused = run.config.method == FUSED
     members = open_members(run) if fused else [run]
-    dataset = _dataset(run, data)
-    of = [dataset if not fused or fits(m, dataset) else _dataset(m, None) for m in members]
+    dataset = dataset_of(run, data)
+    of = [dataset if not fused or fits(m, dataset) else dataset_of(m, None) for m in members]
     plan = Folds.of(members[0], of[0], folds)
     folds = plan.folds
     plans = [Folds.of(m, d, folds) for m, d in zip(members, of, strict=True)]
