@@ -198,8 +198,8 @@ class Pool:
         if bad is not None:
             runs, known = [*runs, collapsed(bad, runs[0])], [*known, collapsed(bad, known[0])]
             likelihood = [*likelihood, -np.inf]
-        heard = voices(known) | (np.array(likelihood) >= np.median(likelihood))
         scales = [Scale.of(d) for d in known]
+        heard = voices(known, scales=scales, likelihood=likelihood)
         fused = fuse_detections(list(compress(runs, heard)), scales=list(compress(scales, heard)))
         return self.bench.average(fused)
 

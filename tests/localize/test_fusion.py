@@ -188,6 +188,15 @@ def test_two_that_agree_stay_whatever_the_majority_says() -> None:
     assert voices(runs).all()
 
 
+def test_a_likelihood_speaks_for_one_that_stands_alone() -> None:
+    one, other = np.random.default_rng(0).random((2, 120))
+    runs = [ranked(i, one if i < 3 else other, 0.2) for i in range(4)]
+    assert voices(runs).tolist() == [True, True, True, False]
+    assert voices(runs, likelihood=[-2.0, -2.0, -2.0, -1.0]).all()
+    for less in ([-1.0, -1.0, -1.0, -2.0], [np.nan] * 4):
+        assert voices(runs, likelihood=less).tolist() == [True, True, True, False]
+
+
 def test_where_nobody_agrees_or_too_little_is_shared_all_have_a_voice() -> None:
     rng = np.random.default_rng(0)
     quality = rng.random(120)

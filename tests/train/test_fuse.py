@@ -132,6 +132,30 @@ def test_a_start_that_collapsed_is_left_out_and_said(
     assert len(localize_run(tmp_path / "fused").detections)
 
 
+def test_seeds_may_list_their_classes_in_another_order(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, none = 10.0 * np.arange(60), np.zeros(60, np.int64)
+    runs = [trained / "asm0", trained / "asm1", tmp_path / "turned"]
+    shutil.copytree(trained / "asm1", runs[2])
+    config = yaml.safe_load((runs[2] / "config.yaml").read_text())
+    config["classes"].reverse()
+    (runs[2] / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def found_by(run: Run, *_: object, **__: object) -> Found:
+        first = none + run.config.classes.index("class0")
+        score = np.linspace(0, 1, 60)
+        return Found(
+            Detections(("v0",), run.config.classes, none, start, start + 5, first, score),
+            (),
+            run.config.classes,
+        )
+
+    monkeypatch.setattr("weaktal.train.fuse.found_by", found_by)
+    fused = fuse_runs(runs, tmp_path / "fused")
+    assert len(fused.config.config["members"]) == 3
+
+
 def test_a_folder_that_holds_its_members_may_move(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "all"
     for name in ("asm0", "asm1"):

@@ -259,7 +259,7 @@ def facts(run: Run) -> dict[str, Any]:
     return {
         "method": config.method,
         **settings,
-        "trained on": data.get("subset") or "train",
+        "trained on": config.subset,
         "proposals": data.get("proposals"),
         "features": _flat(data.get("features") or {}) | {"dim": config.dim},
         "protocol": training.protocol,

@@ -115,6 +115,7 @@ def voices(
     runs: Sequence[Detections],
     *,
     scales: Sequence[Scale] | None = None,
+    likelihood: ArrayLike | None = None,
     most: int = MOST,
     iou: float = IOU,
 ) -> NDArray[np.bool_]:
@@ -122,12 +123,14 @@ def voices(
 
     Two runs agree as far as they rank alike (Spearman) the segments that both found. Usual is the median over
     the runs of the agreement with that run which agrees most. A run that stays below half of it with every
-    other has collapsed, is turned around, or says the same of everything; or it alone is right, which only
-    its likelihood can tell (TL, see `weaktal.train.fuse`). Two that agree with each other both stay. Of
-    different methods nothing follows: they may be right in different places.
+    other has collapsed, is turned around, or says the same of everything; or it alone is right, for a
+    majority can be wrong: whose likelihood is not below the median stays. Two that agree with each other both
+    stay. Of different methods nothing follows: they may be right in different places.
 
     Args:
         runs, scales, most, iou: as in `fuse_detections`; best of the training videos, which are many.
+        likelihood: (R,) TL of the runs, see `weaktal.train.select`, NaN where it is not known; none by
+            default.
 
     Returns:
         (R,). All of them where none agree, or where too few segments are shared to tell.
@@ -151,6 +154,9 @@ def voices(
         best = np.nanmax(agreement[told], axis=1)
         usual = np.median(best)
         heard[told] = (best >= usual / 2) | (usual <= 0)
+    if likelihood is not None:
+        known = np.asarray(likelihood, np.float64)
+        heard |= known >= np.median(known)
     return heard
 
 

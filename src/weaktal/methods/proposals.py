@@ -19,7 +19,7 @@ from weaktal.methods.protocol import Batch, ProposalBatch
 from weaktal.nn.roi_align import contrast, segment_parts
 
 IntArray = NDArray[np.int64]
-_AT_ONCE = 1024
+_AT_ONCE = 1024  # segments that go through a network together where no gradient is wanted
 
 
 @dataclass(frozen=True, eq=False)

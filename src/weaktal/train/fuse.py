@@ -11,7 +11,6 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from weaktal.core import InputError, write_text
@@ -81,11 +80,20 @@ def fuse_runs(
     named = [Member(path=member_path(m, out), sha256=p) for m, p in zip(members, prints, strict=True)]
     heard = [True] * len(members)
     if by == "detections":
-        found = [found_by(m, data, _subset(m), device=device, max_memory=max_memory) for m in members]
-        scales = [Scale.of(f.detections.relabelled(first.config.classes)) for f in found]
-        heard = _heard(members, found, data)
-        rows = [{"low": s.low.tolist(), "high": s.high.tolist()} for s in compress(scales, heard)]
-        write_text(out / SCALES, json.dumps(rows) + "\n")
+        found = [found_by(m, data, m.config.subset, device=device, max_memory=max_memory) for m in members]
+        each = [f.detections.relabelled(first.config.classes) for f in found]
+        scales = [Scale.of(d) for d in each]
+        for rows in _alike(members):
+            if len(rows) > 2:  # two that differ say nothing of which one is odd
+                told = voices(
+                    [each[i] for i in rows],
+                    scales=[scales[i] for i in rows],
+                    likelihood=[_likelihood(members[i], found[i], data) for i in rows],
+                )
+                for i, voice in zip(rows, told.tolist(), strict=True):
+                    heard[i] = voice
+        ranges = [{"low": s.low.tolist(), "high": s.high.tolist()} for s in compress(scales, heard)]
+        write_text(out / SCALES, json.dumps(ranges) + "\n")
     config = FusedConfig(
         by=by,
         members=tuple(compress(named, heard)),
@@ -105,36 +113,23 @@ def fuse_runs(
     return Run(out, made)
 
 
-def _subset(member: Run) -> str:
-    """Which videos a run was trained on."""
-    return member.config.data.get("subset") or "train"
-
-
-def _heard(members: Sequence[Run], found: Sequence[Found], data: Dataset | PathLike | None) -> list[bool]:
-    """Which runs have a voice. Of seeds of the same method and settings, one that ranks segments as no other
-    does has none, unless TL speaks for it: then the others may be those that are on the wrong side.
-    """
-    heard = [True] * len(members)
-    alike: dict[str, list[int]] = {}
+def _alike(members: Sequence[Run]) -> list[list[int]]:
+    """Rows of the runs that differ in nothing but the seed, group by group."""
+    rows: dict[str, list[int]] = {}
     for i, member in enumerate(members):
         what = json.dumps([member.config.method, member.config.config], sort_keys=True)
-        alike.setdefault(what, []).append(i)
-    for rows in alike.values():
-        told = voices([found[i].detections for i in rows])
-        if len(rows) < 3 or told.all():  # two that differ say nothing of which one is odd
-            continue
-        likelihood = np.array([_likelihood(members[i], found[i], data) for i in rows])
-        told |= likelihood >= np.median(likelihood)
-        for i, voice in zip(rows, told.tolist(), strict=True):
-            heard[i] = voice
-    return heard
+        rows.setdefault(what, []).append(i)
+    return list(rows.values())
 
 
 def _likelihood(member: Run, found: Found, data: Dataset | PathLike | None) -> float:
-    """TL of a run, from its scores in its training videos; NaN for a method that does not score snippets."""
+    """TL of a run, from its scores in its training videos; NaN where it has no class scores, or no labels."""
+    if not found.scores:
+        return math.nan
     of = {s.video: s for s in found.scores}
-    weak = dataset_of(member, data).subset(_subset(member)).where(lambda v: v.name in of).weak("video")
-    if not of or weak.classes != member.config.classes:
+    known = dataset_of(member, data).subset(member.config.subset)
+    weak = known.where(lambda v: v.name in of).weak("video")
+    if weak.classes != member.config.classes or not weak.multi_hot().any():
         return math.nan
     return label_likelihood([of[v.name] for v in weak.videos], weak)
 

@@ -93,8 +93,7 @@ class Folds:
         Raises:
             InputError: fewer videos than folds.
         """
-        subset = run.config.data.get("subset") or "train"
-        annotations: Annotations = dataset.subset(subset)
+        annotations: Annotations = dataset.subset(run.config.subset)
         usable, left_out = NameIndex(dataset.store.names), set(run.config.data.get("left_out") or ())
         trained_on = [
             v for v in annotations if v.name in usable and (v.labels or v.complete) and v.name not in left_out
@@ -108,7 +107,7 @@ class Folds:
         fold = fold_of(list(labels.values()), folds)
         complete = frozenset(v.name for v in trained_on if v.complete)
         by_name = dict(zip(labels, fold, strict=True))
-        return cls(subset, folds, by_name, labels, complete, annotations.classes)
+        return cls(run.config.subset, folds, by_name, labels, complete, annotations.classes)
 
     def held_out(self, fold: int) -> list[str]:
         """The videos of a fold."""

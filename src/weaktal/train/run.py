@@ -89,6 +89,11 @@ class RunConfig(BaseModel):
     versions: dict[str, str] = {}
 
     @property
+    def subset(self) -> str:
+        """Role or name of the videos that it was trained on."""
+        return self.data.get("subset") or "train"
+
+    @property
     def method_config(self) -> MethodConfig:
         """The method's typed configuration."""
         kind: type[Method] = find_method(self.method)
