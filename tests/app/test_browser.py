@@ -540,6 +540,57 @@ def test_the_page_tells_of_what_happens_outside(page: Any, server: Server) -> No
     page.wait_for_selector(".toast >> text=has changed")
 
 
+LATE = """(() => {
+  const { fetch } = window;
+  window.fetch = async (path, options) => {
+    const answer = await fetch(path, options);
+    if (path === '/api/redo') await new Promise((done) => setTimeout(done, 1500));
+    return answer;
+  };
+})()"""
+
+
+def test_an_answer_that_comes_late_changes_nothing_that_was_done_since(
+    browser: Any, page: Any, server: Server
+) -> None:
+    """What an edit did is told to all pages at once; its own answer may come after what was done since."""
+    add_classes(page, "Jump")
+    open_video(page, "demo_train_000")
+    page.evaluate(LATE)
+    page.evaluate(DROP, 1.0)
+    page.wait_for_selector(".label-row")
+    settled(page)
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    other = context.new_page()
+    other.goto(server.url)
+    other.wait_for_selector(".row")
+    open_video(other, "demo_train_000")
+    page.keyboard.press("Control+z")
+    rows = "(n) => document.querySelectorAll('.label-row').length === n"
+    page.wait_for_function(rows, arg=0)
+    page.keyboard.press("Control+Shift+z")
+    for one in (page, other):
+        one.wait_for_function(rows, arg=1)
+    other.click(".label-row")
+    other.keyboard.press("Delete")
+    page.wait_for_function(rows, arg=0)
+    page.wait_for_timeout(2000)
+    assert page.evaluate(rows, 0)
+    # and undone twice in a hurry
+    page.evaluate(DROP, 1.5)
+    settled(page)
+    page.keyboard.press("Control+z")
+    page.wait_for_function(rows, arg=0)
+    page.keyboard.press("Control+Shift+z")
+    page.wait_for_function(rows, arg=1)
+    page.keyboard.press("Control+z")
+    page.wait_for_function(rows, arg=0)
+    page.wait_for_timeout(2000)
+    assert page.evaluate(rows, 0)
+    assert "points" not in server.saved()["demo_train_000"] or not server.saved()["demo_train_000"]["points"]
+    context.close()
+
+
 def test_a_duplicated_tab_is_another_author(page: Any, server: Server) -> None:
     mine = page.evaluate("() => document.querySelector('wt-app').store.author")
     double = page.context.new_page()

@@ -78,6 +78,10 @@ export class Store extends EventTarget {
   queue = [];
   sending = false;
   tries = 0;
+  /** The version of the last edit that was heard of each record and row. @type {Map<string, number>} */
+  told = new Map();
+  /** The last undo or redo; the next one waits for its answer. @type {Promise<void>} */
+  turn = Promise.resolve();
 
   /** @param {string} kind @param {any} [detail] */
   emit(kind, detail) {
@@ -130,6 +134,7 @@ export class Store extends EventTarget {
     this.name = found.name;
     this.folder = found.folder;
     this.version = found.version;
+    this.told.clear();
     this.undoLabel = found.undo;
     this.redoLabel = found.redo;
     this.featuresError = found.featuresError;
@@ -166,7 +171,7 @@ export class Store extends EventTarget {
     // an edit that was made meanwhile is not in an answer that was older
     while (found.version < this.version) found = await ask(`/api/videos/${encodeURIComponent(name)}`);
     this.version = Math.max(this.version, found.version);
-    this.video = { name, records: new Map(Object.entries(found.records)), media: found.media };
+    this.video = { name, version: found.version, records: new Map(Object.entries(found.records)), media: found.media };
     this.rows.set(name, found.row);
     for (const waiting of this.queue) this.apply(waiting.changes);
     this.emit("video");
@@ -323,20 +328,35 @@ export class Store extends EventTarget {
     });
   }
 
-  /** An edit that was made, by anybody. @param {EditEvent} edit */
+  /**
+   * Whether an edit tells of a record or a row what no later one has told.
+   * @param {string} key @param {number} version
+   */
+  isNews(key, version) {
+    if ((this.told.get(key) ?? 0) > version) return false;
+    this.told.set(key, version);
+    return true;
+  }
+
+  /**
+   * An edit that was made, by anybody. It comes as an event and, if it is ours, as the answer to our request;
+   * the answer may come after events of later edits.
+   * @param {EditEvent} edit
+   */
   take(edit) {
     const own = new Set(this.queue.flatMap((w) => w.changes.map((c) => c.key)));
     /** @type {Change[]} */
     const changes = [];
     for (const { key, record, video } of edit.changes) {
-      if (own.has(key)) continue;
+      if (own.has(key) || !this.isNews(key, edit.version)) continue;
+      if (this.video && video === this.video.name && edit.version < this.video.version) continue;
       if (this.video && video === this.video.name && record && !key.startsWith("video/") && !key.startsWith("tag/"))
         this.video.records.set(key, record);
       else changes.push({ key, set: record });
     }
     this.apply(changes);
     this.version = Math.max(this.version, edit.version);
-    this.takeRows(edit.rows);
+    this.takeRows(edit.rows.filter((r) => this.isNews(`row/${r.name}`, edit.version)));
     this.emit("video");
   }
 
@@ -353,8 +373,14 @@ export class Store extends EventTarget {
     this.emit("rows", rows.map((r) => r.name));
   }
 
+  /** One after the other. @param {"undo" | "redo"} what */
+  back(what) {
+    this.turn = this.turn.then(() => this.turnBack(what));
+    return this.turn;
+  }
+
   /** @param {"undo" | "redo"} what */
-  async back(what) {
+  async turnBack(what) {
     await this.saved();
     try {
       const answer = /** @type {EditAnswer} */ (await ask(`/api/${what}`, { author: this.author }));

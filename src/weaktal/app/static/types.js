@@ -31,7 +31,7 @@
  *   stamp: string, path: string, proxy: ProxyState
  * }} Media
  *
- * @typedef {{ name: string, records: Map<string, any>, media: Media }} OpenVideo
+ * @typedef {{ name: string, version: number, records: Map<string, any>, media: Media }} OpenVideo
  *
  * @typedef {{ key: string, kind: "click" | "segment" | "negative", class: string, start: number, end: number,
  *   note: string, origin: Record<string, string | number> | null }} Mark An item as timelines and lists show it.
