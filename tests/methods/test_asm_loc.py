@@ -21,7 +21,6 @@ from weaktal.methods import asm_loc
 from weaktal.methods.asm_loc import (
     ASMLoc,
     ASMLocConfig,
-    Clock,
     Outputs,
     Refinement,
     coverage,
@@ -29,7 +28,6 @@ from weaktal.methods.asm_loc import (
     outermost,
     random_positions,
     sampled,
-    time_weights,
 )
 from weaktal.methods.protocol import whole_videos
 from weaktal.nn.segment_attention import segment_attention, segment_attention_naive
@@ -69,8 +67,8 @@ def segments_of(seed: int, videos: int, per_video: int = 8, length: float = 60.0
     return Detections(names, CLASSES, *(x[order] for x in (video, start, end, label, score)))
 
 
-def clock_of(lengths: list[int]) -> Clock:
-    return Clock([TimeAxis.uniform(n, RATE) for n in lengths])
+def axes_of(lengths: list[int]) -> list[TimeAxis]:
+    return [TimeAxis.uniform(n, RATE) for n in lengths]
 
 
 def rows_of(segments: Detections, video: int) -> list[tuple[float, float, int, float]]:
@@ -82,13 +80,12 @@ def rows_of(segments: Detections, video: int) -> list[tuple[float, float, int, f
 
 @given(st.integers(0, 2**31), st.sampled_from([(0.7, 0.5, 6.0), (0.3, 0.0, 10.0)]))
 @settings(max_examples=60, deadline=None)
-def test_time_weights_are_those_of_the_plain_procedure(seed: int, how: tuple[float, float, float]) -> None:
+def test_sampling_weights_follow_the_plain_procedure(seed: int, how: tuple[float, float, float]) -> None:
     share, delta, gamma = how
     lengths = [94, 40, 7, 1]
     segments = segments_of(seed, len(lengths))
-    found = time_weights(
-        segments, clock_of(lengths), config(score_share=share, expansion=delta, density=gamma)
-    )
+    changes = config(score_share=share, expansion=delta, density=gamma)
+    found = Refinement(segments, axes_of(lengths), None, changes).weights
     bound = gamma * (2 * delta + 1)
     for v, length in enumerate(lengths):
         w = np.ones(length)
@@ -122,7 +119,7 @@ def test_boxes_and_labels_are_those_of_the_plain_procedure(seed: int) -> None:
     lengths = [94, 40, 7, 1, 66]
     segments, labels = segments_of(seed, len(lengths)), rng.integers(0, 2, (len(lengths), len(CLASSES)))
     how = config(expansion=0.5 * rng.integers(2), warp=bool(rng.integers(2)))
-    plan = Refinement(segments, clock_of(lengths), labels, how)
+    plan = Refinement(segments, axes_of(lengths), labels, how)
     size = rng.integers(2, 50, len(lengths))
     videos = rng.permutation(len(lengths))
     boxes, count = (x.numpy() for x in plan.boxes(videos, size))
@@ -180,7 +177,7 @@ def test_segments_of_other_classes_are_left_out_in_training() -> None:
     segments = segments_of(3, 4, per_video=20)
     labels = np.zeros((4, len(CLASSES)))
     labels[:, 1] = 1
-    plan = Refinement(segments, clock_of([94] * 4), labels, config())
+    plan = Refinement(segments, axes_of([94] * 4), labels, config())
     assert len(plan.segments)
     assert (plan.segments.label == 1).all()
 
@@ -378,11 +375,10 @@ def test_seconds_do_not_depend_on_how_they_are_computed() -> None:
     bank = FeatureBank(bank.names, bank.data, bank.offsets, axes)
     batch = whole_videos(bank, np.arange(4), torch.zeros(4, 3))
     steps = list(made.score_steps(batch))
-    clock = Clock(bank.axes)
     first = made.pseudo_segments(
-        0, bank, Refinement(Detections.empty(bank.names, CLASSES), clock, None, made.config)
+        0, bank, Refinement(Detections.empty(bank.names, CLASSES), bank.axes, None, made.config)
     )
-    plan = Refinement(first, clock, None, made.config)
+    plan = Refinement(first, bank.axes, None, made.config)
     assert any(c is not None and c[-1] != len(c) - 1 for c in map(plan.knots, range(4)))
     for step, found in ((0, first), (1, made.pseudo_segments(1, bank, plan))):
         expected = made.localize(steps[step])

@@ -18,7 +18,6 @@ from weaktal.localize.curves import upsample
 from weaktal.methods.asm_loc import (
     ASMLoc,
     ASMLocConfig,
-    Clock,
     Refinement,
     losses,
     outermost,
@@ -207,8 +206,8 @@ def detections_of(rows: np.ndarray, counts: np.ndarray, classes: int) -> Detecti
 def plan_of(segments: Detections, data: Data, config: ASMLocConfig) -> Refinement:
     """Published test videos keep all predicted classes, training videos those of their label."""
     labels = np.where(data["is_test"][:, None] > 0, 1, data["vid_label"])
-    clock = Clock([TimeAxis.uniform(int(n), RATE) for n in data["vid_lens"]])
-    return Refinement(segments, clock, labels, config)
+    axes = [TimeAxis.uniform(int(n), RATE) for n in data["vid_lens"]]
+    return Refinement(segments, axes, labels, config)
 
 
 def compare_items(plan: Refinement, data: Data, prefix: str, config: ASMLocConfig) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
@@ -58,9 +58,7 @@ class ASMLocConfig(MethodConfig):
     snippets: int = Field(750, ge=2, description="snippets sampled from a video")
     heads: int = Field(8, ge=1, description="attention heads of the refinement networks; must divide D")
     dropout: float = Field(0.7, ge=0, lt=1)
-    input_dropout: bool = Field(
-        False, description="dropout also before the embedding and the attention heads"
-    )
+    input_dropout: bool = Field(False, description="dropout also before the embedding and the heads")
     topk_foreground: int = Field(8, ge=1, description="a video's score is the mean of its T // this best")
     topk_background: int = Field(3, ge=1)
     weight_foreground: float = Field(1.0, ge=0)
@@ -73,9 +71,7 @@ class ASMLocConfig(MethodConfig):
     score_share: float = Field(0.7, ge=0, le=1, description="alpha: segments that hold this share of a class")
     density: float = Field(6.0, gt=0, description="gamma: upper bound of sampling weights / (2 delta + 1)")
 
-    detect_step: int | None = Field(
-        None, ge=0, description="step whose network gives the detections; default: the last"
-    )
+    detect_step: int | None = Field(None, ge=0, description="step that gives the detections; None: the last")
     class_threshold: float = Field(0.25, ge=0, lt=1, description="a video has the classes above this")
     upsampling: int = Field(20, ge=1)
     detect_on_cas: Grid | None = Field((0.15, 0.25, 0.05), description="thresholds: start, stop, step")
@@ -91,15 +87,11 @@ class ASMLocConfig(MethodConfig):
 
     # What the published code does and a clean implementation would not; the published value is the default.
     sample_last: bool = Field(False, description="random sampling may draw the last snippet of a long video")
-    normalize_uncovered: bool = Field(
-        True, description="batch statistics include snippets outside all segments"
-    )
+    normalize_uncovered: bool = Field(True, description="batch statistics include uncovered snippets")
     warp_alignment: Literal["end", "middle"] = Field(
         "end", description="where in its stretch of time a snippet's feature is taken to be, when warping"
     )
-    extrapolate_tail: bool = Field(
-        True, description="up-sampled curves go on with their last slope after the last snippet"
-    )
+    extrapolate_tail: bool = Field(True, description="up-sampled curves go on along their last slope")
     nms_plus_one: bool = Field(True, description="segments count as one second longer in NMS")
 
     @model_validator(mode="after")
@@ -122,24 +114,15 @@ class ASMLocConfig(MethodConfig):
 
 
 class Outputs(NamedTuple):
-    """What a network says.
+    """What a network says; of K + 1 classes the last one is the background."""
 
-    Attributes:
-        fg_cls, bg_cls: (B, K + 1) class probabilities of the foreground and the background of a video; the
-            last class is the background.
-        attention: (B, T, 2) probabilities of foreground and background.
-        cas, fg_cas, bg_cas: (B, T, K + 1) class probabilities of snippets: without attention, with
-            foreground attention, with background attention.
-        uncertainty: (B, T, 1) log variance of the snippet labels, or None (base network).
-    """
-
-    fg_cls: Tensor
-    bg_cls: Tensor
-    attention: Tensor
-    cas: Tensor
-    fg_cas: Tensor
-    bg_cas: Tensor
-    uncertainty: Tensor | None
+    fg_cls: Tensor  # (B, K + 1), class probabilities of a video's foreground
+    bg_cls: Tensor  # and of its background
+    attention: Tensor  # (B, T, 2), probabilities of foreground and background
+    cas: Tensor  # (B, T, K + 1), class probabilities of snippets
+    fg_cas: Tensor  # with foreground attention
+    bg_cas: Tensor  # with background attention
+    uncertainty: Tensor | None  # (B, T, 1), log variance of the snippet labels; None in the base network
 
 
 class Network(nn.Module):
@@ -268,47 +251,34 @@ class InterSegmentAttention(SegmentAttention):
 # --- losses ------------------------------------------------------------------------------------------------
 
 
-def video_losses(out: Outputs, labels: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
-    """Multiple-instance losses: "foreground", "background" (towards the background class) and
-    "background_action" (background must still carry the video's label, as context does); scalars.
+def losses(
+    out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig, known: Tensor | None = None
+) -> dict[str, Tensor]:
+    """All losses of a batch, scalars; "total" is their weighted sum.
 
-    A video without labels (B, K) adds nothing to those that need them.
+    Multiple-instance losses are "foreground", "background" (towards the background class) and
+    "background_action" (background must still carry the video's label, as context does). "instance", of
+    refinement, is the cross entropy with labels of snippets, as far as the network is certain.
+
+    Args:
+        out: of the network.
+        labels: (B, K) of videos; one without labels adds nothing to the losses that need them.
+        targets: (B, T, K + 1) labels of snippets, whose rows sum to 1.
+        config: of the method.
+        known: (B, K) bool, see `Batch`.
     """
     label = F.pad(labels, (0, 1))
     label = label / label.sum(-1, keepdim=True).clamp(min=1)
     background = F.pad(torch.zeros_like(labels), (0, 1), value=1.0)
-    return {
+    parts = {
         "foreground": _cross_entropy(out.fg_cls, label, known).mean(),
         "background": _cross_entropy(out.bg_cls, background, known).mean(),
         "background_action": _cross_entropy(out.bg_cls, label, known).mean(),
     }
-
-
-def instance_loss(out: Outputs, targets: Tensor, beta: float, known: Tensor | None = None) -> Tensor:
-    """Pseudo instance-level loss: cross entropy with labels of snippets (B, T, K + 1), whose rows sum to 1,
-    weighted by exp(-uncertainty); `beta` is the price of uncertainty.
-    """
-    assert out.uncertainty is not None
-    u = out.uncertainty[..., 0]
-    known = None if known is None else known[:, None]
-    return (torch.exp(-u) * _cross_entropy(out.cas, targets, known)).mean() + beta * u.mean()
-
-
-def losses(
-    out: Outputs, labels: Tensor, targets: Tensor, config: ASMLocConfig, known: Tensor | None = None
-) -> dict[str, Tensor]:
-    """All losses of a batch; "total" is their weighted sum.
-
-    Args:
-        out: of the network.
-        labels: (B, K) of videos.
-        targets: (B, T, K + 1) labels of snippets, for the "instance" loss of a refinement step.
-        config: of the method.
-        known: (B, K) bool, see `Batch`.
-    """
-    parts = video_losses(out, labels, known)
     if out.uncertainty is not None:
-        parts["instance"] = instance_loss(out, targets, config.weight_uncertainty, known)
+        u = out.uncertainty[..., 0]
+        fit = torch.exp(-u) * _cross_entropy(out.cas, targets, None if known is None else known[:, None])
+        parts["instance"] = fit.mean() + config.weight_uncertainty * u.mean()
     weights = {
         "foreground": config.weight_foreground,
         "background": config.weight_background,
@@ -325,21 +295,6 @@ def _cross_entropy(p: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
 # --- between steps: what pseudo segments say about a video -------------------------------------------------
 
 
-class Clock:
-    """Lengths and times of V videos, (V,) each: `length` snippets, `rate` snippets a second, `offset`.
-
-    The published code measures time in seconds from the first snippet with 25 / 16 snippets a second.
-    """
-
-    def __init__(self, axes: Sequence[TimeAxis]) -> None:
-        self.axes = axes
-        self.length = np.array([a.length for a in axes], np.int64)
-        self.offset: FloatArray = np.array([a.start for a in axes])
-        # rounded, so that 25 / 16 comes out of a duration as it went in, to the last bit: segment ends often
-        # lie halfway between snippets, and the last bit decides to which they are rounded
-        self.rate: FloatArray = np.array([round(a.length / (a.end - a.start), 9) for a in axes])
-
-
 def _expanded(start: FloatArray, end: FloatArray, expansion: float) -> tuple[FloatArray, FloatArray]:
     middle, reach = (start + end) / 2, (expansion + 0.5) * (end - start)
     return middle - reach, middle + reach
@@ -351,44 +306,6 @@ def _rounded(
     """First and last of `length` rows, `scale` a second; the last one may come before the first."""
     first, last = np.maximum(np.rint(start * scale), 0), np.minimum(np.rint(end * scale), length - 1)
     return first.astype(np.int64), last.astype(np.int64)
-
-
-def time_weights(segments: Detections, clock: Clock, config: ASMLocConfig) -> list[FloatArray]:
-    """How densely to sample each snippet: more where short segments are (dynamic segment sampling).
-
-    Of every class in a video, the best segments take part, as many as there are cumulative scores within
-    `config.score_share` of the largest one.
-
-    Args:
-        segments: of V videos, grouped by video.
-        clock: of the V videos.
-        config: of the method.
-
-    Returns:
-        (L,) weights >= 1 per video; every maximal stretch above 1 sums to an integer.
-    """
-    bound = config.density * (2 * config.expansion + 1)
-    cuts = np.searchsorted(segments.video, np.arange(len(clock.length) + 1))
-    found = []
-    for v, length in enumerate(clock.length):
-        own, weights = slice(cuts[v], cuts[v + 1]), np.ones(length)
-        label, score = segments.label[own], segments.score[own]
-        start, end = (x[own] - clock.offset[v] for x in (segments.start, segments.end))
-        first, last = _rounded(*_expanded(start, end, config.expansion), clock.rate[v], length)
-        for c in np.unique(label):
-            best = np.flatnonzero(label == c)
-            best = best[np.argsort(-score[best], kind="stable")]
-            total = np.cumsum(score[best])
-            for i in best[: np.count_nonzero(total <= config.score_share * total.max())]:
-                n = last[i] - first[i] + 1
-                if 1 < n <= bound:
-                    here = slice(first[i], last[i] + 1)
-                    weights[here] = np.maximum(weights[here], min(bound / n, bound))
-        dense = find_runs(weights, [1.0], strict=True)
-        for a, b in zip(dense.start, dense.end, strict=True):
-            weights[a:b] *= np.rint(weights[a:b].sum()) / weights[a:b].sum()
-        found.append(weights)
-    return found
 
 
 def outermost(segments: Detections) -> IntArray:
@@ -412,7 +329,7 @@ class Refinement:
 
     Args:
         segments: pseudo segments of the V videos, grouped by video and class, by falling score.
-        clock: of the V videos.
+        axes: of the V videos.
         labels: (V, K) video labels; segments of other classes are left out. None: all are used.
         config: of the method.
 
@@ -424,20 +341,54 @@ class Refinement:
     """
 
     def __init__(
-        self, segments: Detections, clock: Clock, labels: NDArray[Any] | None, config: ASMLocConfig
+        self,
+        segments: Detections,
+        axes: Sequence[TimeAxis],
+        labels: NDArray[Any] | None,
+        config: ASMLocConfig,
     ) -> None:
         if labels is not None:
             segments = segments[np.asarray(labels)[segments.video, segments.label] > 0]
-        self.config, self.clock, self.segments = config, clock, segments
-        self.weights = time_weights(segments, clock, config)
+        self.config, self.segments, self._axes = config, segments, axes
+        # as in the published code, time is seconds from the first snippet, with so many snippets a second
+        self._length = np.array([a.length for a in axes], np.int64)
+        self._offset: FloatArray = np.array([a.start for a in axes])
+        # rounded, so that 25 / 16 comes out of a duration as it went in, to the last bit: segment ends often
+        # lie halfway between snippets, and the last bit decides to which they are rounded
+        self._rate: FloatArray = np.array([round(a.length / (a.end - a.start), 9) for a in axes])
+        boxed, videos = outermost(segments), np.arange(1, len(axes))
+        self._all = np.split(np.arange(len(segments)), np.searchsorted(segments.video, videos))
+        self._boxed = np.split(boxed, np.searchsorted(segments.video[boxed], videos))
+        self.weights = [self._sampling_weights(v) for v in range(len(axes))]
         warped = config.warp and len(segments) > 0
         self.warp = Warp(self.weights, at_end=config.warp_alignment == "end") if warped else None
-        self.rows = clock.length if self.warp is None else self.warp.rows
+        self.rows = self._length if self.warp is None else self.warp.rows
         self._start, self._end = (self._warped(x) for x in (segments.start, segments.end))
-        videos = np.arange(len(self.rows) + 1)
-        boxed = outermost(segments)
-        self._all = np.split(np.arange(len(segments)), np.searchsorted(segments.video, videos)[1:-1])
-        self._boxed = np.split(boxed, np.searchsorted(segments.video[boxed], videos)[1:-1])
+
+    def _sampling_weights(self, video: int) -> FloatArray:
+        """How densely to sample each snippet: more where short segments are (dynamic segment sampling).
+
+        Of every class the best segments take part, as many as there are cumulative scores within
+        `config.score_share` of the largest one. Weights are 1 or more; every stretch above 1 sums to an
+        integer.
+        """
+        c, length, own = self.config, self._length[video], self.segments[self._all[video]]
+        bound, weights = c.density * (2 * c.expansion + 1), np.ones(length)
+        start, end = (x - self._offset[video] for x in (own.start, own.end))
+        first, last = _rounded(*_expanded(start, end, c.expansion), self._rate[video], length)
+        for label in np.unique(own.label):
+            best = np.flatnonzero(own.label == label)
+            best = best[np.argsort(-own.score[best], kind="stable")]
+            total = np.cumsum(own.score[best])
+            for i in best[: np.count_nonzero(total <= c.score_share * total.max())]:
+                n = last[i] - first[i] + 1
+                if 1 < n <= bound:
+                    here = slice(first[i], last[i] + 1)
+                    weights[here] = np.maximum(weights[here], min(bound / n, bound))
+        dense = find_runs(weights, [1.0], strict=True)
+        for a, b in zip(dense.start, dense.end, strict=True):
+            weights[a:b] *= np.rint(weights[a:b].sum()) / weights[a:b].sum()
+        return weights
 
     def knots(self, video: int | np.integer) -> FloatArray | None:
         """Cumulative weights of a video, or None if it is not warped."""
@@ -445,29 +396,27 @@ class Refinement:
 
     def axes(self, video: IntArray, length: IntArray) -> tuple[TimeAxis, ...]:
         """The time axes of videos (B,) that are sampled to `length` (B,) rows."""
-        each = [(self.clock.axes[v], self.knots(v), int(t)) for v, t in zip(video, length, strict=True)]
+        each = [(self._axes[v], self.knots(v), int(t)) for v, t in zip(video, length, strict=True)]
         return tuple(a.resampled(t) if knots is None else a.warped(knots, t) for a, knots, t in each)
 
     def seconds(self, video: int, positions: FloatArray, length: int) -> FloatArray:
         """Seconds of up-sampled positions in a video that was sampled to `length` rows.
 
-        To rounding those of its time axis; in the published order of operations, see `Clock.of`.
+        To rounding those of its time axis; in the published order of operations.
         """
-        n, rate, knots = self.clock.length[video], self.clock.rate[video], self.knots(video)
+        n, rate, knots = self._length[video], self._rate[video], self.knots(video)
         t, duration = positions * (n / (rate * self.config.upsampling * length)), n / rate
         if knots is not None:
             share = piecewise_linear(t / duration, knots / knots[-1], np.arange(n + 1) / n, side="left")
             t = duration * share
-        return np.asarray(t + self.clock.offset[video])
+        return np.asarray(t + self._offset[video])
 
     def _warped(self, seconds: FloatArray) -> FloatArray:
         """Seconds of the segments on the warped time line, from the first snippet."""
-        out = seconds - self.clock.offset[self.segments.video]
-        if self.warp is not None:
-            for v in np.unique(self.segments.video):
-                here, rate = self.segments.video == v, self.clock.rate[v]
-                if self.warp.knots[v] is not None:
-                    out[here] = self.warp.warped(v, out[here] * rate) / rate
+        out = seconds - self._offset[self.segments.video]
+        for v, (own, rate) in enumerate(zip(self._all, self._rate, strict=True)):
+            if self.warp is not None and self.warp.knots[v] is not None:
+                out[own] = self.warp.warped(v, out[own] * rate) / rate
         return out
 
     def boxes(self, video: IntArray, length: IntArray) -> tuple[Tensor, Tensor]:
@@ -503,24 +452,17 @@ class Refinement:
 
     def _scale(self, video: int, length: int) -> np.floating:
         """Rows per second of the warped time line."""
-        return np.float64(self.clock.rate[video] * length / self.rows[video])
+        return np.float64(self._rate[video] * length / self.rows[video])
 
 
 @dataclass(frozen=True)
 class SegmentBatch(Batch):
-    """A batch with segments; of the base step, with none.
+    """A batch with segments; of the base step, with none."""
 
-    Attributes:
-        boxes: (B, N, 2) int64, first and last row of the segments.
-        count: (B,) int64, how many boxes of a video are used.
-        targets: (B, T, K + 1) float, labels of snippets.
-        prior: (B, T), in the warm-up, see `LabelWarmup.prior`.
-    """
-
-    boxes: Tensor
-    count: Tensor
-    targets: Tensor
-    prior: Tensor | None = None
+    boxes: Tensor  # (B, N, 2) int64, first and last row of the segments
+    count: Tensor  # (B,) int64, how many boxes of a video are used
+    targets: Tensor  # (B, T, K + 1) float, labels of snippets
+    prior: Tensor | None = None  # (B, T), in the warm-up, see `LabelWarmup.prior`
 
 
 # --- method ------------------------------------------------------------------------------------------------
@@ -577,37 +519,28 @@ class ASMLoc(SnippetMethod):
 
     def _plan(self, stage: int, data: TrainingData) -> Refinement:
         found = self.pseudo[stage - 1] if stage else Detections.empty(data.bank.names, self.classes)
-        return Refinement(found, Clock(data.bank.axes), data.weak.multi_hot(), self.config)
+        return Refinement(found, data.bank.axes, data.weak.multi_hot(), self.config)
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            self.networks[stage].parameters(),
-            lr=self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-        )
+        c, parameters = self.config, self.networks[stage].parameters()
+        return torch.optim.Adam(parameters, lr=c.learning_rate, weight_decay=c.weight_decay)
 
     def draw(self, stage: int, step: int, data: TrainingData) -> SegmentBatch:
-        c, device = self.config, data.bank.data.device
-        self.stage = stage
+        c, self.stage = self.config, stage
         if self._refinement is None:
             self._refinement = self._plan(stage, data)
         plan, video = self._refinement, data.shuffled(step, c.batch_size, stage)
         at = random_positions(plan.rows[video], c.snippets, data.rng(stage, step), sample_last=c.sample_last)
         length = np.full(len(video), c.snippets, np.int64)
         batch = data.batch(video, sampled(data.bank, video, at, length, plan.warp))
+        batch = replace(batch, axes=plan.axes(video, length))
         prior = None
         if stage == 0:  # later steps begin with the segments of the step before
             row = np.clip(np.rint(at), 0, data.bank.lengths[video][:, None] - 1).astype(np.int64)
             prior = self.warmup.prior(data, step / self.stages(data)[stage].steps, video, row)
         boxes, count = plan.boxes(video, length)
         targets = torch.from_numpy(plan.targets(video, length, data.weak.multi_hot()[video]))
-        return SegmentBatch(
-            **(vars(batch) | {"axes": plan.axes(video, length)}),
-            boxes=boxes.to(device),
-            count=count.to(device),
-            targets=targets.to(device),
-            prior=prior,
-        )
+        return SegmentBatch(**vars(batch), boxes=boxes, count=count, targets=targets, prior=prior)
 
     def training_step(self, batch: SegmentBatch) -> dict[str, Tensor]:
         """Losses "total", "foreground", "background", "background_action", and "instance" in refinement."""
@@ -657,11 +590,11 @@ class ASMLoc(SnippetMethod):
                 "a refinement network alone cannot find segments",
                 hint="load the checkpoints of all steps with from_published_folder",
             )
-        offsets = np.concatenate([[0], np.cumsum(batch.lengths.cpu().numpy())]).astype(np.int64)
+        offsets = np.cumsum([0, *batch.sizes])
         bank = FeatureBank(batch.names, batch.features[batch.mask], offsets, batch.axes)
-        clock, segments = Clock(bank.axes), Detections.empty(bank.names, self.classes)
+        segments = Detections.empty(bank.names, self.classes)
         for step in range(len(self.networks)):
-            plan = Refinement(segments, clock, None, self.config)
+            plan = Refinement(segments, bank.axes, None, self.config)
             scores = self._scores(step, bank, np.arange(len(bank)), plan)
             yield scores
             segments = self._pseudo_segments(scores, plan)
@@ -770,24 +703,20 @@ class ASMLoc(SnippetMethod):
         Raises:
             InputError: the checkpoint of a step is missing, or does not fit.
         """
-        found: dict[tuple[int, str], Mapping[str, Any]] = {}
-        for name, state in states.items():
-            if match := re.fullmatch(r"model_step(\d+)_(last|best)_epoch(\.\w+)?", PurePath(name).name):
-                found[int(match[1]), match[2]] = state
-        steps = config.pop("num_steps", max((step for step, _ in found), default=0))
-        ordered = []
-        for step in range(steps + 1):
-            kinds = ("best", "last") if step == steps else ("last",)
-            here = [found[step, kind] for kind in kinds if (step, kind) in found]
-            if not here:
-                raise InputError(
-                    "the checkpoint of a step is missing",
-                    expected=f"model_step{step}_{kinds[0]}_epoch.pth",
-                    found=", ".join(sorted(states)) or "no files",
-                    hint="new videos go through the networks of all steps",
-                )
-            ordered.append(here[0])
-        return cls._from_states(ordered, classes, config)
+        given = {PurePath(name).stem: state for name, state in states.items()}
+        numbers = [re.fullmatch(r"model_step(\d+)_(?:last|best)_epoch", name) for name in given]
+        steps = config.pop("num_steps", max((int(match[1]) for match in numbers if match), default=0))
+        names = [f"model_step{step}_last_epoch" for step in range(steps + 1)]
+        if (best := f"model_step{steps}_best_epoch") in given:
+            names[-1] = best
+        if missing := [name for name in names if name not in given]:
+            raise InputError(
+                "the checkpoint of a step is missing",
+                expected=f"{missing[0]}.pth",
+                found=", ".join(sorted(states)) or "no files",
+                hint="new videos go through the networks of all steps",
+            )
+        return cls._from_states([given[name] for name in names], classes, config)
 
     @classmethod
     def _from_states(
