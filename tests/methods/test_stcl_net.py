@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.methods import tiny
-from weaktal.core import InputError, SnippetScores, TimeAxis
+from weaktal.core import Detections, InputError, SnippetScores, TimeAxis
 from weaktal.features.bank import FeatureBank
+from weaktal.localize.curves import find_runs, outer_inner_contrast
 from weaktal.localize.nms import soft_nms
 from weaktal.methods import stcl_net
 from weaktal.methods.protocol import TrainingData, whole_videos
@@ -324,10 +325,15 @@ def scores(attention: list[float], cas: list[list[float]], video: list[float]) -
     )
 
 
+def localize(scores: list[SnippetScores], classes: list[str], **changes: object) -> Detections:
+    config = STCLNetConfig(attention_dim=2, key_dim=2, **changes)  # type: ignore[arg-type]
+    return STCLNet(config, dim=2, classes=classes).localize(scores)
+
+
 def test_segments_are_scored_as_specified() -> None:
     cas = [[0.0], [2.0], [4.0], [1.0], [0.0], [0.0], [0.0], [0.0]]
     s = scores([0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0], cas, [0.6])
-    found = stcl_net.localize([s], ["a"], STCLNetConfig(thresholds=(0.4,)))
+    found = localize([s], ["a"], thresholds=(0.4,))
     assert (found.start * 25 / 16).tolist() == [1.0]
     assert (found.end * 25 / 16).tolist() == [5.0]
     # inside 7 / 4, outside snippets 0 and 5, and 0.2 of the class score
@@ -338,11 +344,10 @@ def test_negative_scores_are_lifted_by_default_and_left_alone_on_request() -> No
     rng = np.random.default_rng(0)
     cas = -rng.random((20, 1)) - 1
     s = scores(rng.random(20).tolist(), cas.tolist(), [0.0])
-    lifted, left = (
-        stcl_net.localize([s], ["a"], STCLNetConfig(nms_lifts_negative=flag)) for flag in (True, False)
-    )
-    _, start, end, score = stcl_net.proposals(s, STCLNetConfig())
-    rows, expected = soft_nms(start, end, score, sigma=0.3)
+    lifted, left = (localize([s], ["a"], nms_lifts_negative=flag) for flag in (True, False))
+    runs = find_runs(s.foreground, STCLNetConfig().thresholds, strict=True, drop_lone_first=True)
+    score = outer_inner_contrast(s.cas.T, runs, 0.25)
+    rows, expected = soft_nms(runs.start, runs.end, score, sigma=0.3)
     np.testing.assert_allclose(lifted.score, expected)
     np.testing.assert_allclose(np.sort(left.score[left.score <= 0]), np.sort(score[score <= 0]))
     assert len(lifted) == len(left) == len(rows)
@@ -351,14 +356,14 @@ def test_negative_scores_are_lifted_by_default_and_left_alone_on_request() -> No
 
 def test_the_best_class_stands_in_where_none_is_likely() -> None:
     s = scores([0.5, 0.5], [[1.0, 2.0], [1.0, 2.0]], [0.05, 0.1])
-    assert set(stcl_net.localize([s], ["a", "b"], STCLNetConfig()).label) == {1}
+    assert set(localize([s], ["a", "b"]).label) == {1}
     likely = scores([0.5, 0.5], [[1.0, 2.0], [1.0, 2.0]], [0.2, 0.3])
-    assert set(stcl_net.localize([likely], ["a", "b"], STCLNetConfig(class_threshold=0.2)).label) <= {0, 1}
+    assert set(localize([likely], ["a", "b"], class_threshold=0.2).label) <= {0, 1}
 
 
 def test_no_videos_and_no_segments_give_no_detections() -> None:
-    assert len(stcl_net.localize([], ["a"], STCLNetConfig())) == 0
-    found = stcl_net.localize([scores([0.0, 0.0], [[0.0], [0.0]], [1.0])], ["a"], STCLNetConfig())
+    assert len(localize([], ["a"])) == 0
+    found = localize([scores([0.0, 0.0], [[0.0], [0.0]], [1.0])], ["a"])
     assert len(found) == 0
     assert found.names == ("v",)
 

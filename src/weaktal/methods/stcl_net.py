@@ -49,12 +49,8 @@ class STCLNetConfig(MethodConfig):
     # network
     attention_dim: int = Field(512, ge=1, description="channels inside the attention units")
     key_dim: int = Field(512, ge=1, description="channels of the keys of TCL and SCL")
-    mix: tuple[float, float, float] = Field(
-        (0.55, 0.36, 0.09), description="weights of the trunk's, the intra- and the inter-video sequence"
-    )
-    intra_layer: Literal[1, 2] = Field(
-        2, description="TCL layer that is classified: 2 (THUMOS14) or 1 (ActivityNet; layer 2 is then unused)"
-    )
+    mix: tuple[float, float, float] = Field((0.55, 0.36, 0.09), description="of trunk, intra and inter")
+    intra_layer: Literal[1, 2] = Field(2, description="TCL layer that is classified (ActivityNet: 1)")
     smoothing: int | None = Field(
         None, ge=1, description="ActivityNet: average over time with a window of 2(S // smoothing // 2) + 1"
     )
@@ -63,9 +59,7 @@ class STCLNetConfig(MethodConfig):
     # exemplars
     exemplar_videos: int = Field(10, ge=1, description="M, drawn per class in every step (ActivityNet: 5)")
     exemplars: Literal["per_video", "cached"] = Field(
-        "cached",
-        description="at inference: 'per_video' (published) draws anew for each video and needs the training "
-        "features; 'cached' makes one draw after training and stores it with the weights",
+        "cached", description="at inference: drawn for each video (as published), or once, after training"
     )
 
     # training
@@ -73,19 +67,14 @@ class STCLNetConfig(MethodConfig):
     batch_size: int = Field(10, ge=1)
     pairs: int = Field(3, ge=0, description="pairs of videos of the same class that begin a batch")
     min_snippets: int = Field(
-        0,
-        ge=0,
-        description="shorter training videos are drawn in pairs and as exemplars only (ActivityNet: 11)",
+        0, ge=0, description="shorter training videos come only in pairs and as exemplars (ActivityNet: 11)"
     )
     iterations: int = Field(10_000, ge=1)
     learning_rate: float = Field(5e-5, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     topk_ratio: int = Field(7, ge=1, description="the multiple-instance losses pool T // topk_ratio snippets")
     agreement: Literal["inner_product", "kl"] = Field(
-        "inner_product",
-        description="the pairwise agreement of the sequences: 'inner_product' is what the published code "
-        "computes, a KL divergence that is given probabilities in place of log-probabilities (negative; it "
-        "raises entropies and inner products); 'kl' is the symmetric KL divergence",
+        "inner_product", description="KL divergence of sequences as published (see the loss) or as meant"
     )
     agreement_weight: float = Field(1.0, description="ActivityNet: 0.1")
     norm_weight: float = Field(0.8, description="alpha 1")
@@ -113,9 +102,7 @@ class STCLNetConfig(MethodConfig):
         True, description="soft-NMS multiplies negative scores too, which raises them; False leaves them"
     )
     classification: Literal["max", "top_eighth"] = Field(
-        "max",
-        description="video classification: softmax of the maximum over time (a slip: the length is that of a "
-        "batch axis) or of the mean of the T / 8 best snippets (meant)",
+        "max", description="of videos: by the maximum over time (a slip) or the mean of the T / 8 best"
     )
 
 
@@ -146,9 +133,7 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
 class AttentionUnit(nn.Module):
     """Filters a modality with a gate made of its own average and of the other modality; reads an attention.
 
-    Args:
-        dim: channels h of a modality.
-        attention_dim: channels inside the attention.
+    A modality has `dim` channels, h, the attention `attention_dim` inside.
     """
 
     def __init__(self, dim: int, attention_dim: int) -> None:
@@ -184,20 +169,14 @@ class Trunk(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What the network says.
+    """What the network says."""
 
-    Attributes:
-        feat: (B, T, D), embedded features.
-        cas: (B, T, C + 1), the mixture of the three sequences `origin`, `intra` and `inter` of logits.
-        attention, rgb_attention, flow_attention: (B, T, 1).
-    """
-
-    feat: Tensor
-    cas: Tensor
+    feat: Tensor  # (B, T, D), embedded features
+    cas: Tensor  # (B, T, C + 1), the mixture of the next three sequences of logits
     origin: Tensor
     intra: Tensor
     inter: Tensor
-    attention: Tensor
+    attention: Tensor  # (B, T, 1)
     rgb_attention: Tensor
     flow_attention: Tensor
 
@@ -209,13 +188,7 @@ def suppressed(cas: Tensor, attention: Tensor) -> Tensor:
 
 
 class STCLNetwork(nn.Module):
-    """The network; parameter names are those of the official release.
-
-    Args:
-        dim: D, even.
-        classes: C.
-        config: `STCLNetConfig`.
-    """
+    """The network for features of width `dim`, even; parameter names are those of the official release."""
 
     def __init__(self, dim: int, classes: int, config: STCLNetConfig) -> None:
         super().__init__()
@@ -325,9 +298,8 @@ class STCLNetwork(nn.Module):
     def exemplar_means(self, snippets: Tensor, label: Tensor, source: Tensor) -> Tensor:
         """Mean embedding of the top foreground and of the top background snippets of exemplar videos.
 
-        Which snippets these are has no gradient. So they are chosen first, in a pass without a graph, and
-        only they, a fifth of all, are embedded with one: an embedding depends on the snippet, its two
-        neighbours and the average of the video. In training, either pass drops out on its own.
+        They are chosen in a pass without a graph. Only they, a fifth of all, are embedded with one, each from
+        itself, its neighbours and the average of the video. In training, either pass drops out on its own.
 
         Args:
             snippets: (N, S) int64, the rows of `source` that make up each video.
@@ -516,20 +488,36 @@ def losses(
     return {"total": total, **parts}
 
 
+# --- scores of videos --------------------------------------------------------------------------------------
+
+
+def class_scores(activation: Tensor, mask: Tensor, divisor: int) -> Tensor:
+    """Class scores of videos, (B, C): pooled activations under a softmax with the background.
+
+    Args:
+        activation: (B, T, C + 1), logits times attention.
+        mask: (B, T) bool, true at valid snippets.
+        divisor: the length // `divisor` largest values are averaged.
+    """
+    return best_share_mean(activation, divisor, mask).softmax(1)[:, :-1]
+
+
+def classification_scores(cas: Tensor, lengths: Tensor, kind: Literal["max", "top_eighth"] = "max") -> Tensor:
+    """`STCLNetConfig.classification` scores (B, C + 1) of sequences (B, T, C + 1)."""
+    mask = torch.arange(cas.shape[1], device=lengths.device) < lengths[:, None]
+    k = torch.ones_like(lengths) if kind == "max" else (lengths + 7) // 8
+    return masked_topk_mean(cas, k, mask).softmax(1)
+
+
 # --- drawing -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class VideoLists:
-    """From which videos a batch is drawn.
+    """From which videos a batch is drawn."""
 
-    Attributes:
-        by_class: the videos of every class that has one, by class index.
-        all: the videos for the rows of a batch that are not paired.
-    """
-
-    by_class: dict[int, IntArray]
-    all: IntArray
+    by_class: dict[int, IntArray]  # the videos of every class that has one, by class index
+    all: IntArray  # the videos for the rows of a batch that are not paired
 
     @classmethod
     def of(cls, labels: NDArray[np.float32], lengths: IntArray, min_snippets: int = 0) -> VideoLists:
@@ -572,17 +560,11 @@ def draw_exemplars(
 
 @dataclass(frozen=True)
 class ExemplarBatch(Batch):
-    """A training batch with the exemplar videos of its step.
+    """A training batch with the exemplar videos of its step."""
 
-    Attributes:
-        bank: the features of the training videos.
-        exemplars: (C, M, S) int64, rows of ``bank.data``: the sampled exemplar videos.
-        prior: (B, S), in the warm-up, see `LabelWarmup.prior`.
-    """
-
-    bank: FeatureBank
-    exemplars: Tensor
-    prior: Tensor | None = None
+    bank: FeatureBank  # of the training videos
+    exemplars: Tensor  # (C, M, S) int64, rows of ``bank.data``: the sampled exemplar videos
+    prior: Tensor | None = None  # (B, S), in the warm-up, see `LabelWarmup.prior`
 
 
 # --- the method --------------------------------------------------------------------------------------------
@@ -596,11 +578,6 @@ class STCLNet(SnippetMethod):
 
     With ``exemplars="cached"`` a last stage without steps makes the exemplars from the trained network and
     stores them as a buffer, so that a run localizes new videos without the training features.
-
-    Args:
-        config: `STCLNetConfig`.
-        dim: D, even.
-        classes: C class names.
     """
 
     name: ClassVar[str] = "stcl_net"
@@ -650,12 +627,8 @@ class STCLNet(SnippetMethod):
             self.make_exemplars(data)
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            self.network.parameters(),
-            self.config.learning_rate,
-            weight_decay=self.config.weight_decay,
-            fused=True,
-        )
+        c, parameters = self.config, self.network.parameters()
+        return torch.optim.Adam(parameters, c.learning_rate, weight_decay=c.weight_decay, fused=True)
 
     def draw(self, stage: int, step: int, data: TrainingData) -> ExemplarBatch:
         c, bank, lists = self.config, data.bank, self.use_training_data(data)
@@ -754,7 +727,30 @@ class STCLNet(SnippetMethod):
         )
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:
-        return localize(scores, self.classes, self.config)
+        """Runs of the attention at many thresholds, scored for every likely class, under soft-NMS.
+
+        Rows are ordered by video, class and picking of the soft-NMS.
+        """
+        return Detections.concatenate([self._localize(s) for s in scores], self.classes)
+
+    def _localize(self, scores: SnippetScores) -> Detections:
+        """Of one video; everything is in snippets until the end."""
+        c, likely = self.config, likely_classes(scores.video_scores, self.config.class_threshold)
+        runs = find_runs(scores.foreground, c.thresholds, strict=True, drop_lone_first=c.drop_lone_first)
+        runs = runs.for_each(len(likely))
+        contrast = outer_inner_contrast(scores.cas[:, likely].T, runs, c.margin)
+        label = likely[runs.curve]
+        rows, score = soft_nms(
+            runs.start,
+            runs.end,
+            contrast + c.class_weight * scores.video_scores[label].astype(np.float64),
+            sigma=c.sigma,
+            plus_one=c.nms_plus_one,
+            lift_negative=c.nms_lifts_negative,
+            group=label,
+        )
+        start, end = scores.axis.seconds_at(np.stack([runs.start, runs.end])[:, rows])
+        return Detections.in_video(scores.video, self.classes, start, end, label[rows], score)
 
     # official weights
 
@@ -766,60 +762,3 @@ class STCLNet(SnippetMethod):
             for name in ("classifier.4", "intra_temp_conv1_k", "vAttn.attention.0")
         )
         return dim, columns - 1, {"key_dim": keys, "attention_dim": inside}
-
-
-# --- scores and segments -----------------------------------------------------------------------------------
-
-
-def class_scores(activation: Tensor, mask: Tensor, divisor: int) -> Tensor:
-    """Class scores of videos, (B, C): pooled activations under a softmax with the background.
-
-    Args:
-        activation: (B, T, C + 1), logits times attention.
-        mask: (B, T) bool, true at valid snippets.
-        divisor: the length // `divisor` largest values are averaged.
-    """
-    return best_share_mean(activation, divisor, mask).softmax(1)[:, :-1]
-
-
-def classification_scores(cas: Tensor, lengths: Tensor, kind: Literal["max", "top_eighth"] = "max") -> Tensor:
-    """`STCLNetConfig.classification` scores (B, C + 1) of sequences (B, T, C + 1)."""
-    mask = torch.arange(cas.shape[1], device=lengths.device) < lengths[:, None]
-    k = torch.ones_like(lengths) if kind == "max" else (lengths + 7) // 8
-    return masked_topk_mean(cas, k, mask).softmax(1)
-
-
-def localize(scores: Sequence[SnippetScores], classes: Sequence[str], config: STCLNetConfig) -> Detections:
-    """Runs of the attention at many thresholds, scored for every likely class, under soft-NMS.
-
-    Everything is in snippets until the end; rows are ordered by video, class and picking of the soft-NMS.
-    """
-    found = []
-    for s in scores:
-        label, start, end, score = proposals(s, config)
-        rows, score = soft_nms(
-            start,
-            end,
-            score,
-            sigma=config.sigma,
-            plus_one=config.nms_plus_one,
-            lift_negative=config.nms_lifts_negative,
-            group=label,
-        )
-        start, end = s.axis.seconds_at(np.stack([start, end])[:, rows])
-        found.append(Detections.in_video(s.video, classes, start, end, label[rows], score))
-    return Detections.concatenate(found, classes)
-
-
-def proposals(
-    s: SnippetScores, config: STCLNetConfig
-) -> tuple[IntArray, IntArray, IntArray, NDArray[np.float64]]:
-    """Class, start, end and score of a video's segments before suppression, in snippets, ends exclusive."""
-    likely = likely_classes(s.video_scores, config.class_threshold)
-    runs = find_runs(
-        s.foreground, config.thresholds, strict=True, drop_lone_first=config.drop_lone_first
-    ).for_each(len(likely))
-    contrast = outer_inner_contrast(s.cas[:, likely].T, runs, config.margin)
-    label = likely[runs.curve]
-    score = contrast + config.class_weight * s.video_scores[label].astype(np.float64)
-    return label, runs.start, runs.end, score
