@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -540,14 +541,14 @@ def test_the_page_tells_of_what_happens_outside(page: Any, server: Server) -> No
     page.wait_for_selector(".toast >> text=has changed")
 
 
-LATE = """(() => {
+LATE = """(late) => {
   const { fetch } = window;
   window.fetch = async (path, options) => {
     const answer = await fetch(path, options);
-    if (path === '/api/redo') await new Promise((done) => setTimeout(done, 1500));
+    if (path === late) await new Promise((done) => setTimeout(done, 1500));
     return answer;
   };
-})()"""
+}"""
 
 
 def test_an_answer_that_comes_late_changes_nothing_that_was_done_since(
@@ -556,7 +557,7 @@ def test_an_answer_that_comes_late_changes_nothing_that_was_done_since(
     """What an edit did is told to all pages at once; its own answer may come after what was done since."""
     add_classes(page, "Jump")
     open_video(page, "demo_train_000")
-    page.evaluate(LATE)
+    page.evaluate(LATE, "/api/redo")
     page.evaluate(DROP, 1.0)
     page.wait_for_selector(".label-row")
     settled(page)
@@ -589,6 +590,48 @@ def test_an_answer_that_comes_late_changes_nothing_that_was_done_since(
     assert page.evaluate(rows, 0)
     assert "points" not in server.saved()["demo_train_000"] or not server.saved()["demo_train_000"]["points"]
     context.close()
+
+
+def test_what_happens_while_the_page_loads_is_heard(browser: Any, server: Server) -> None:
+    """The videos are looked at once a page has asked for them, which may be before it has its answer."""
+    context = browser.new_context()
+    page = context.new_page()
+    answers: list[Any] = []
+
+    def hold(route: Any) -> None:
+        answers.append(route.fetch())
+        if len(answers) == 1:
+            until(lambda: server.saved()["demo_test_001"].get("duration"), "the videos to be looked at")
+            time.sleep(0.5)
+        route.fulfill(response=answers[-1])
+
+    page.route("**/api/project?*", hold)
+    page.goto(server.url)
+    page.wait_for_function(
+        "() => { const all = [...document.querySelectorAll('.row .c-length')].map((e) => e.textContent);"
+        " return all.length === 8 && !all.includes('–'); }"
+    )
+    context.close()
+
+
+def test_the_video_that_was_asked_for_last_is_the_one_that_opens(page: Any, server: Server) -> None:
+    add_classes(page, "Jump")
+    for name in ("demo_train_000", "demo_train_001"):
+        open_video(page, name)
+        page.evaluate(DROP, 1.0)
+    settled(page)
+    page.click("nav >> text=Library")
+    page.wait_for_selector(".row")
+    page.evaluate(LATE, "/api/videos/demo_train_000")
+    page.evaluate("() => { location.hash = '#/annotate/demo_train_000'; }")
+    page.wait_for_selector(".video-head h1 >> text=demo_train_000")
+    page.evaluate("() => { location.hash = '#/annotate/demo_train_001'; }")
+    page.wait_for_selector(".label-row")
+    page.wait_for_timeout(2000)
+    page.evaluate(DROP, 2.0)
+    settled(page)
+    saved = until(lambda: (d := server.saved())["demo_train_001"]["points"][1:] and d, "the click")
+    assert [len(saved[n]["points"]) for n in ("demo_train_000", "demo_train_001")] == [1, 2]
 
 
 def test_a_duplicated_tab_is_another_author(page: Any, server: Server) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,7 @@ import yaml
 
 from weaktal.app import annotations_file
 from weaktal.app.document import Document, Record, split_key
-from weaktal.app.project import Project
+from weaktal.app.project import Project, stamps
 from weaktal.app.work import JOB, LOCK, PROGRESS, hold
 from weaktal.core import InputError, did_you_mean, write_text
 from weaktal.core.names import file_name
@@ -231,10 +232,10 @@ class Jobs:
 
     Args:
         project: whose folder ``runs/`` they are in.
-        tell: called with the views of all runs whenever something has changed.
+        tell: called with the `state` of all runs whenever something has changed.
     """
 
-    def __init__(self, project: Project, tell: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(self, project: Project, tell: Callable[[dict[str, Any]], None]) -> None:
         self.project, self.tell = project, tell
         self.folder = project.folder / "runs"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -242,6 +243,7 @@ class Jobs:
         self._rates: dict[str, tuple[float, int]] = {}
         self._static: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._lock = threading.Lock()
+        self._stamps = stamps()
         self._wake = threading.Event()
         self._closing = False
         self._last = ""
@@ -393,8 +395,10 @@ class Jobs:
         except (OSError, ValueError, InputError):
             return {}
 
-    def views(self) -> list[dict[str, Any]]:
-        return [self.view(name) for name in self.names()]
+    def state(self) -> dict[str, Any]:
+        """``runs``: the views of all; ``stamp``: of two states the one with the greater is the newer one."""
+        with self._lock:
+            return {"stamp": next(self._stamps), "runs": [self.view(name) for name in self.names()]}
 
     # ---- doing
 
@@ -525,15 +529,14 @@ class Jobs:
 
     def _watch(self) -> None:
         while not self._closing:
-            try:
-                views = self.views()
-            except (OSError, InputError):
-                views = []  # a run is being removed: the next look will do
-            text = json.dumps(views)
-            if text != self._last:
-                self._last = text
-                self.tell(views)
-            busy = any(v["state"] in ("running", "starting") for v in views)
+            busy = True
+            with suppress(OSError, InputError):  # a run is being removed: the next look will do
+                state = self.state()
+                text = json.dumps(state["runs"])
+                if text != self._last:
+                    self._last = text
+                    self.tell(state)
+                busy = any(v["state"] in ("running", "starting") for v in state["runs"])
             self._wake.wait(BEAT if busy else 4 * BEAT)
             self._wake.clear()
 

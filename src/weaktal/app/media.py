@@ -22,6 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from weaktal.app.project import stamps
 from weaktal.core import InputError, atomic_path, write_text
 from weaktal.features.extract.decode import FORMATS, TIMELINES, VideoReader
 
@@ -192,6 +193,7 @@ class Proxies:
     def __init__(self, folder: Path, tell: Callable[[str, Mapping[str, Any]], None]) -> None:
         self.folder, self.tell = folder, tell
         self.states: dict[str, dict[str, Any]] = {}
+        self._stamps = stamps()
         self._queue: OrderedDict[str, Path] = OrderedDict()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -212,8 +214,12 @@ class Proxies:
         return path if same and path.exists() else None
 
     def state(self, name: str) -> dict[str, Any]:
-        """``state``: "none", "waiting", "making" (with ``share``) or "failed" (with ``error``)."""
-        return self.states.get(name, {"state": "none"})
+        """What becomes of a proxy.
+
+        ``state``: "none", "waiting", "making" (with ``share``), "ready" or "failed" (with ``error``);
+        ``stamp``: of two states the one with the greater is the newer one.
+        """
+        return self.states.get(name, {"state": "none", "stamp": 0})
 
     def ask(self, name: str, source: Path) -> None:
         """Make a proxy, after those that were asked for before."""
@@ -226,8 +232,8 @@ class Proxies:
                 threading.Thread(target=self._work, name="proxies", daemon=True).start()
 
     def _set(self, name: str, **state: Any) -> None:
-        self.states[name] = state
-        self.tell(name, state)
+        self.states[name] = {**state, "stamp": next(self._stamps)}
+        self.tell(name, self.states[name])
 
     def _work(self) -> None:
         while True:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +44,14 @@ TAIL = 2000  # edits of the history that are read at opening, for undo and to te
 OUTSIDE = "annotations.json"  # author of what was changed by hand
 
 Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+def stamps() -> Iterator[int]:
+    """Growing numbers for what a page is told, in any order: the greater one is the newer one.
+
+    They begin at the microsecond, so that the next server on this project goes on above those of this one.
+    """
+    return count(time.time_ns() // 1000)
 
 
 class _Overtaken(Exception):

@@ -142,10 +142,10 @@ class Room:
         if rows:
             self.hub.tell("rows", {"rows": rows})
 
-    def _worked(self, runs: list[dict[str, Any]]) -> None:
+    def _worked(self, state: dict[str, Any]) -> None:
         steps = {
             f"{r['name']}/{s['name']}/{s.get('done')}"
-            for r in runs
+            for r in state["runs"]
             for s in r["steps"]
             if s["name"] == "extract"
         }
@@ -153,7 +153,7 @@ class Room:
             self._ready = steps
             before = self.views.features
             self.rows(before ^ self.views.find_features())
-        self.hub.tell("jobs", {"runs": runs})
+        self.hub.tell("jobs", state)
 
     def _proxied(self, name: str, state: Mapping[str, Any]) -> None:
         self.hub.tell("proxy", {"video": name, **state})
@@ -377,7 +377,7 @@ class Room:
             if self.proxies.ready(name, path) is None:
                 self.proxies.ask(name, path)
                 return self.proxies.state(name)
-            return {"state": "ready"}
+            return {**self.proxies.state(name), "state": "ready"}
 
         return await answer(work)
 
@@ -399,7 +399,7 @@ class Room:
                 "missing": len(missing),
                 "features": len(names) - len(missing),
                 "extractor": self._extractor(),
-                "runs": self.jobs.views(),
+                **self.jobs.state(),
             }
 
         return await answer(work)
@@ -415,7 +415,7 @@ class Room:
         return {"backbone": "motion", "options": SHORT, "given": False}
 
     async def get_runs(self, request: Request) -> Response:
-        return await answer(lambda: {"runs": self.jobs.views()})
+        return await answer(self.jobs.state)
 
     async def post_train(self, request: Request) -> Response:
         body = await json_of(request)

@@ -9,20 +9,25 @@ from typing import Any
 from weaktal.app.annotations_file import ordered_classes
 from weaktal.app.document import Conflict, Entry, split_key, video_of
 from weaktal.app.media import Library, Media, Proxies
-from weaktal.app.project import Outcome, Project
+from weaktal.app.project import Outcome, Project, stamps
 from weaktal.core import InputError
 
 LOST = 0.5  # seconds by which two readings of one duration may differ
 
 
 class Views:
-    """Looks at a project for the page; what is asked often is kept until it changes."""
+    """Looks at a project for the page; what is asked often is kept until it changes.
+
+    Rows reach a page as answers and as events, in any order; of two rows of a video the one with the greater
+    ``stamp`` is the newer one.
+    """
 
     def __init__(self, project: Project, library: Library, proxies: Proxies) -> None:
         self.project, self.library, self.proxies = project, library, proxies
         self.features: frozenset[str] = frozenset()
         self.features_error: str | None = None
         self._rows: dict[str, dict[str, Any]] = {}
+        self._stamps = stamps()
 
     def find_features(self) -> frozenset[str]:
         """Which videos have features: from the names of files where that is enough."""
@@ -41,9 +46,9 @@ class Views:
                 names = frozenset(Dataset.load(self.project.folder / "project.yaml").store.names)
             except InputError as error:
                 self.features_error = str(error)
-        for name in self.features ^ names:
-            self._rows.pop(name, None)
-        self.features = names
+        with self.project.lock:  # not while a row is made of what was known before
+            changed, self.features = self.features ^ names, names
+            self.forget(changed)
         return names
 
     def features_folder(self) -> Path:
@@ -54,8 +59,9 @@ class Views:
 
     def forget(self, names: Iterable[str]) -> None:
         """These videos have changed."""
-        for name in names:
-            self._rows.pop(name, None)
+        with self.project.lock:
+            for name in names:
+                self._rows.pop(name, None)
 
     # ---- one after the other
 
@@ -66,8 +72,11 @@ class Views:
             if row is None:
                 row = self._row(name)
                 if row is not None:
-                    self._rows[name] = row
+                    self._rows[name] = row = {**row, "stamp": next(self._stamps)}
             return row
+
+    def _removed(self, name: str) -> dict[str, Any]:
+        return {"name": name, "removed": True, "stamp": next(self._stamps)}
 
     def _row(self, name: str) -> dict[str, Any] | None:
         state = self.project.document.state
@@ -157,7 +166,7 @@ class Views:
                     "playable": media.playable,
                     "stamp": f"{media.bytes}-{media.modified}",
                     "path": str(path) if path else "",
-                    "proxy": {"state": "ready"} if ready else self.proxies.state(name),
+                    "proxy": self.proxies.state(name) | ({"state": "ready"} if ready else {}),
                 },
             }
 
@@ -170,7 +179,7 @@ class Views:
             "author": entry.author,
             "label": entry.label,
             "changes": [{"key": c.key, "record": c.after, "video": _where(c.key, c)} for c in entry.changes],
-            "rows": [self.row(name) or {"name": name, "removed": True} for name in names],
+            "rows": [self.row(name) or self._removed(name) for name in names],
         }
 
     def outcome(self, outcome: Outcome, author: str) -> dict[str, Any]:

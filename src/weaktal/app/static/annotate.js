@@ -61,6 +61,7 @@ export class AnnotatePage extends HTMLElement {
       store.on("classes", () => { this.showClasses(); this.refresh(); }),
       store.on("rows", () => this.showList()),
       store.on("proxy", (state) => this.proxy(state)),
+      store.on("reconnect", () => this.askAgain()),
       this.context.keys.bind(this.bindings()),
     );
     const press = (/** @type {KeyboardEvent} */ e) => this.press(e);
@@ -75,7 +76,7 @@ export class AnnotatePage extends HTMLElement {
   disconnectedCallback() {
     for (const end of this.ends.splice(0)) end();
     this.player.unload();
-    this.store.video = null;
+    this.store.close();
   }
 
   build() {
@@ -141,11 +142,11 @@ export class AnnotatePage extends HTMLElement {
     this.selected = null;
     this.held = null;
     this.marks = [];
-    this.store.video = null; // keys are about this video from now on
+    this.store.close(); // keys are about this video from now on
     if (this.heading) this.heading.textContent = name;
     try {
       const video = await this.store.open(name);
-      if (this.name !== name) return;
+      if (!video || this.name !== name) return;
       const row = this.store.rows.get(name);
       const { media } = video;
       if (this.stage) this.stage.style.setProperty("--aspect", String(media.width && media.height ? media.width / media.height : 16 / 9));
@@ -213,9 +214,15 @@ export class AnnotatePage extends HTMLElement {
     }
   }
 
+  /** Whether the copy that was waited for has been made meanwhile; a new server makes it anew. */
+  askAgain() {
+    const open = this.store.video;
+    if (open && !open.media.error && this.overlay && !this.overlay.hidden) void this.askProxy();
+  }
+
   /** @param {ProxyState & { video: string }} state */
   proxy(state) {
-    if (state.video !== this.name || !this.overlay) return;
+    if (!this.store.isNewest(`proxy/${state.video}`, state.stamp) || state.video !== this.name || !this.overlay) return;
     if (state.state === "ready") {
       this.overlay.hidden = true;
       const open = this.store.video;

@@ -469,8 +469,7 @@ export function editClass(context, c) {
       try {
         const answer = await ask(path, { author: store.author, class: c.id, ...body });
         store.settle(answer);
-        await store.load();
-        await store.reopen();
+        await store.reload();
         toast("Undo brings it back.");
         done();
       } catch (error) {

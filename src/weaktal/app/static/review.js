@@ -256,7 +256,7 @@ export class ReviewPage extends HTMLElement {
       this.video = found.video;
       try {
         const open = await this.store.open(found.video);
-        if (this.video !== found.video) return;
+        if (!open || this.video !== found.video) return;
         const { media } = open;
         const duration = this.store.rows.get(found.video)?.duration ?? found.end;
         this.timeline.open(found.video, duration, media.error ? "" : media.stamp, media.width / media.height);

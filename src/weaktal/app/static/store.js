@@ -53,7 +53,7 @@ async function tabId() {
 
 /**
  * Events: "rows" (detail: names, or null for all), "classes", "video", "save", "undo", "jobs", "proxy", "notice", "back"
- * (something was undone or redone).
+ * (something was undone or redone), "reconnect" (what happened meanwhile was not heard).
  */
 export class Store extends EventTarget {
   author = "";
@@ -78,8 +78,14 @@ export class Store extends EventTarget {
   queue = [];
   sending = false;
   tries = 0;
-  /** The version of the last edit that was heard of each record and row. @type {Map<string, number>} */
+  /** The version that was loaded, and of each record that of the last edit that was heard since. */
+  loaded = 0;
+  /** @type {Map<string, number>} */
   told = new Map();
+  /** The stamp of the newest that is known of what the server counts: rows, copies of videos, runs. @type {Map<string, number>} */
+  stamps = new Map();
+  /** The video that is open or being opened. @type {string | null} */
+  wanted = null;
   /** The last undo or redo; the next one waits for its answer. @type {Promise<void>} */
   turn = Promise.resolve();
 
@@ -103,14 +109,20 @@ export class Store extends EventTarget {
   async start() {
     this.author = await tabId();
     this.queue = JSON.parse(sessionStorage.getItem(QUEUE) ?? "[]");
-    await this.load();
     const source = new EventSource("/api/events");
-    let first = true;
+    const begun = new Promise((resolve) => {
+      for (const kind of ["hello", "error"]) source.addEventListener(kind, resolve, { once: true });
+    });
+    let again = false;
     source.addEventListener("hello", () => {
       this.online = true;
-      if (!first) void this.load().then(() => this.reopen());
-      first = false;
       this.emit("save");
+      if (!again) {
+        again = true;
+        return;
+      }
+      this.stamps.clear(); // (if the clock of the server was set back)
+      void this.reload().then(() => this.emit("reconnect"));
       void this.send();
     });
     source.addEventListener("error", () => {
@@ -125,21 +137,37 @@ export class Store extends EventTarget {
     heard("notice", ({ text }) => this.emit("notice", text));
     heard("proxy", (state) => this.emit("proxy", state));
     heard("jobs", (jobs) => this.emit("jobs", jobs));
-    heard("reload", () => void this.load().then(() => this.reopen()));
+    heard("reload", () => void this.reload());
+    await begun; // first listen, then load: what happens in between is heard
+    await this.load();
     void this.send();
   }
 
+  /**
+   * An answer that has a version, asked for again if an edit was heard meanwhile that it does not know of.
+   * @param {string} path
+   * @returns {Promise<any>}
+   */
+  async newest(path) {
+    for (;;) {
+      const before = this.version;
+      const found = await ask(path);
+      if (found.version >= this.version || this.version === before) return found;
+    }
+  }
+
   async load() {
-    const found = await ask(`/api/project?author=${this.author}`);
+    const found = await this.newest(`/api/project?author=${this.author}`);
     this.name = found.name;
     this.folder = found.folder;
-    this.version = found.version;
+    this.version = this.loaded = found.version;
     this.told.clear();
     this.undoLabel = found.undo;
     this.redoLabel = found.redo;
     this.featuresError = found.featuresError;
     this.classes = new Map(found.classes.map((/** @type {Class} */ c) => [c.id, c]));
-    this.rows = new Map(found.videos.map((/** @type {Row} */ r) => [r.name, r]));
+    this.rows = new Map(found.videos.map((/** @type {Row} */ r) =>
+      [r.name, this.isNewest(`row/${r.name}`, r.stamp) ? r : this.rows.get(r.name) ?? r]));
     for (const waiting of this.queue) this.apply(waiting.changes);
     this.ready = true;
     this.emit("classes");
@@ -165,21 +193,34 @@ export class Store extends EventTarget {
 
   // ---- the open video
 
-  /** @param {string} name */
+  /**
+   * @param {string} name
+   * @returns {Promise<OpenVideo | null>} null if another one was wanted before this one was there
+   */
   async open(name) {
-    let found = await ask(`/api/videos/${encodeURIComponent(name)}`);
-    // an edit that was made meanwhile is not in an answer that was older
-    while (found.version < this.version) found = await ask(`/api/videos/${encodeURIComponent(name)}`);
+    this.wanted = name;
+    const found = await this.newest(`/api/videos/${encodeURIComponent(name)}`);
+    if (this.wanted !== name) return null;
     this.version = Math.max(this.version, found.version);
     this.video = { name, version: found.version, records: new Map(Object.entries(found.records)), media: found.media };
-    this.rows.set(name, found.row);
+    if (this.isNewest(`row/${name}`, found.row.stamp)) this.rows.set(name, found.row);
     for (const waiting of this.queue) this.apply(waiting.changes);
     this.emit("video");
     return this.video;
   }
 
-  async reopen() {
-    if (this.video) await this.open(this.video.name).catch(() => undefined);
+  close() {
+    this.video = this.wanted = null;
+  }
+
+  /** Load everything again. */
+  async reload() {
+    try {
+      await this.load();
+      if (this.wanted) await this.open(this.wanted);
+    } catch {
+      // the server does not answer, which the page says, or has no such video any more
+    }
   }
 
   /** The items of the open video in order of time. @returns {Mark[]} */
@@ -278,8 +319,7 @@ export class Store extends EventTarget {
           this.queue.shift();
           this.remember();
           toast(`Not saved: ${error.message}`, { kind: "error" });
-          await this.load().catch(() => undefined);
-          await this.reopen();
+          await this.reload();
         } else {
           this.online = false;
           this.emit("save");
@@ -329,12 +369,22 @@ export class Store extends EventTarget {
   }
 
   /**
-   * Whether an edit tells of a record or a row what no later one has told.
+   * Whether an edit tells of a record what is not known yet.
    * @param {string} key @param {number} version
    */
   isNews(key, version) {
-    if ((this.told.get(key) ?? 0) > version) return false;
+    if ((this.told.get(key) ?? this.loaded) >= version) return false;
     this.told.set(key, version);
+    return true;
+  }
+
+  /**
+   * Whether nothing newer is known than what has this stamp; answers and events come in any order.
+   * @param {string} what @param {number} stamp
+   */
+  isNewest(what, stamp) {
+    if ((this.stamps.get(what) ?? 0) > stamp) return false;
+    this.stamps.set(what, stamp);
     return true;
   }
 
@@ -356,12 +406,13 @@ export class Store extends EventTarget {
     }
     this.apply(changes);
     this.version = Math.max(this.version, edit.version);
-    this.takeRows(edit.rows.filter((r) => this.isNews(`row/${r.name}`, edit.version)));
+    this.takeRows(edit.rows);
     this.emit("video");
   }
 
-  /** @param {Row[]} rows */
-  takeRows(rows) {
+  /** @param {Row[]} told */
+  takeRows(told) {
+    const rows = told.filter((r) => this.isNewest(`row/${r.name}`, r.stamp));
     for (const row of rows) {
       if (row.removed) this.rows.delete(row.name);
       else this.rows.set(row.name, row);

@@ -15,7 +15,7 @@ import { ask } from "./store.js";
  * }} Run
  * @typedef {{
  *   choices: Method[], allowed: Record<"video" | "point", { videos: number, reason: string | null }>,
- *   missing: number, features: number, runs: Run[],
+ *   missing: number, features: number, stamp: number, runs: Run[],
  *   extractor: { backbone: string, options: Record<string, any>, given: boolean } | null
  * }} Training
  */
@@ -52,7 +52,7 @@ export class TrainPage extends HTMLElement {
     this.list = h("div", { class: "runs" });
     this.compare = h("section", { class: "panel compare", "aria-label": "Losses of the runs", hidden: true });
     this.append(this.form, h("section", { class: "run-area", "aria-label": "Runs" }, this.compare, this.list));
-    this.ends.push(this.store.on("jobs", ({ runs }) => this.take(runs)));
+    this.ends.push(this.store.on("jobs", (state) => this.take(state)), this.store.on("reconnect", () => void this.load()));
     void this.load();
   }
 
@@ -63,7 +63,7 @@ export class TrainPage extends HTMLElement {
   async load() {
     await this.store.saved();
     try {
-      if (!this.training) this.take((await ask("/api/runs")).runs);
+      if (!this.training) this.take(await ask("/api/runs"));
       this.training = /** @type {Training} */ (await ask("/api/training"));
     } catch (error) {
       if (this.form) fill(this.form, h("p", { class: "empty" }, icon("warn"), String(error instanceof Error ? error.message : error)));
@@ -74,7 +74,7 @@ export class TrainPage extends HTMLElement {
       this.method = (fits.find((c) => c.supervision === "point") ?? fits[0] ?? this.training.choices[0])?.name ?? "";
     }
     this.showForm();
-    this.take(this.training.runs);
+    this.take(this.training);
   }
 
   showForm() {
@@ -128,8 +128,9 @@ export class TrainPage extends HTMLElement {
     }
   }
 
-  /** @param {Run[]} runs */
-  take(runs) {
+  /** @param {{ stamp: number, runs: Run[] }} state */
+  take({ stamp, runs }) {
+    if (!this.store.isNewest("runs", stamp)) return;
     this.runs = [...runs].reverse();
     const list = this.list;
     if (!list) return;

@@ -8,7 +8,7 @@
  *   state: "untouched" | "work" | "done", nothing: boolean, note: string,
  *   tags: Record<string, "occurs" | "absent">, seen: Record<string, number>,
  *   clicks: number, segments: number, negatives: number,
- *   features: boolean, trouble: string | null, playable: boolean, removed?: boolean
+ *   features: boolean, trouble: string | null, playable: boolean, removed?: boolean, stamp: number
  * }} Row
  *
  * @typedef {{
@@ -25,7 +25,7 @@
  *   version: number, edit: EditEvent | null, conflicts: Conflict[], undo: string | null, redo: string | null
  * }} EditAnswer
  *
- * @typedef {{ state: "none" | "waiting" | "making" | "ready" | "failed", share?: number, error?: string }} ProxyState
+ * @typedef {{ state: "none" | "waiting" | "making" | "ready" | "failed", stamp: number, share?: number, error?: string }} ProxyState
  * @typedef {{
  *   width: number, height: number, codec: string, bytes: number, error: string | null, playable: boolean,
  *   stamp: string, path: string, proxy: ProxyState
