@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores, TimeAxis
@@ -42,114 +42,62 @@ class SALConfig(MethodConfig):
 
     The published ActivityNet code is another variant of the same method: see the recipes activitynet12 and
     activitynet13.
-
-    Attributes:
-        hidden: width H of the three embeddings; the bilinear classifiers have H² inputs.
-        kernel: length of the temporal convolution of the joint embedding, odd.
-        dropout: probability, after each embedding.
-        rgb_share: λ, share of RGB in the fused actionness.
-
-        segments: T, snippets sampled from a video.
-        sampling: how. "thumos14": always T snippets, short videos repeat theirs. "activitynet": a video of
-            fewer snippets keeps its own at test (two copies of a single one), and repeats random ones in
-            training.
-
-        class_divisor: a class is represented by its T // this best snippets, in training and for the video
-            score (at least one; the published ActivityNet code takes none of fewer than four snippets, which
-            gives NaN).
-        background_divisor: the same for the background loss.
-        confident_divisor: pseudo positives must also be among the T // this snippets of largest summed class
-            activation; None for no such condition.
-        gce_q: q of the generalised cross-entropy.
-        mask_momentum: of the running statistics of the adaptive mask.
-        mask_divisor: d in the mask exp(-min(r - mean, 0)² / (d · variance)), r a snippet's class confidence.
-        background_weight, consistency_weight, semantic_weight: of these losses; the others have 1.
-
-        lr, weight_decay: of Adam (L2 regularisation in the gradient, not decoupled).
-        batch_size: videos per step.
-        epochs: passes over the training videos.
-        steps: number of optimizer steps in place of `epochs`.
-
-        fusion: weights of softmax(cas), RGB and flow actionness in the fused activation.
-        video_mix: β, share of the pooled activation in the video score, the rest is the bilinear score.
-        class_threshold: classes with at least this probability are localized; without any, the best one.
-        upscale: points per snippet of the activation curves.
-        thresholds: at which curves are cut.
-        nms_threshold: IoU from which a worse segment of the same class is suppressed.
-        soft_nms: suppressed segments stay, with a lowered score. Published: off by default, on in the script.
-        soft_nms_alpha: width of that decay.
-
-        The rest are quirks of the published code:
-
-        pool_power: the bilinear pooling divides Z Zᵀ by T to this power. Published: 2 in place of a mean's 1;
-            with the 1e-5 under the square root the descriptor then depends on T.
-        select_by: in training the best snippets of a class are those of the fused activation, or of the raw
-            "cas"; for the video score those of the fused activation always.
-        positive_divisor, positive_extra: the T // divisor + extra snippets of largest actionness are pseudo
-            positives. The extra is an absolute count: the published 17 belongs to T = 750, and ActivityNet's
-            rule (no divisor, 40) to T = 50. No more than T.
-        label_warmup: share of the steps in which the pseudo positives are the snippets that look most like
-            the classes of their video (`weaktal.methods.label_prior`), in place of those of largest
-            actionness. Not published (0): which snippets are of largest actionness at first, the initial
-            weights decide, and what was chosen once is learnt to be chosen again.
-        drop_last: leave out the incomplete last batch of an epoch. A last batch of one video is mixed with
-            itself.
-        margin: outer margin of the outer-inner contrast, as a share of the segment. 0.2 is what the published
-            code uses: its option `gamma` is passed by position and lands here.
-        class_weight: γ, weight of the class probability in a segment's score; always 0.2 in the published
-            code, whatever the option says.
-        drop_lone_first: ignore a threshold that only the first point of a curve passes (a truth test of an
-            index array in the published code).
-        clamp: limit up-sampled curves to the range of their snippets. The published curves go on along the
-            last slope after the last snippet, and may leave [0, 1].
-        plus_one: count one second more in lengths and intersections of the IoU, as published; short
-            neighbouring segments then overlap.
     """
 
-    hidden: int = Field(512, ge=1)
-    kernel: int = Field(3, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    rgb_share: float = Field(0.1, ge=0, le=1)
+    hidden: int = Field(512, ge=1, description="width H of the embeddings; descriptors have H²")
+    kernel: int = Field(3, ge=1, description="taps of the joint embedding's temporal convolution, odd")
+    dropout: float = Field(0.5, ge=0, lt=1, description="after each embedding")
+    rgb_share: float = Field(0.1, ge=0, le=1, description="λ, share of RGB in the fused actionness")
 
-    segments: int = Field(750, ge=1)
-    sampling: Sampling = "thumos14"
+    segments: int = Field(750, ge=1, description="T, snippets sampled from a video")
+    sampling: Sampling = Field("thumos14", description="see `scoring_rows` and `training_rows`")
 
-    class_divisor: int = Field(8, ge=1)
-    background_divisor: int = Field(8, ge=1)
-    confident_divisor: int | None = Field(2, ge=1)
-    gce_q: float = Field(0.5, gt=0, le=1)
-    mask_momentum: float = Field(0.7, ge=0, lt=1)
-    mask_divisor: float = Field(0.5, gt=0)
+    class_divisor: int = Field(8, ge=1, description="T // this best snippets stand for a class, at least one")
+    background_divisor: int = Field(8, ge=1, description="the same for the background loss")
+    confident_divisor: int | None = Field(
+        2, ge=1, description="pseudo positives are of the T // this largest summed activations, or of all"
+    )
+    gce_q: float = Field(0.5, gt=0, le=1, description="q of the generalised cross-entropy")
+    mask_momentum: float = Field(0.7, ge=0, lt=1, description="of the adaptive mask's running statistics")
+    mask_divisor: float = Field(0.5, gt=0, description="see `AdaptiveMask`")
     background_weight: float = Field(10.0, ge=0)
     consistency_weight: float = Field(5.0, ge=0)
     semantic_weight: float = Field(3.0, ge=0)
 
     lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, description="L2 term inside Adam")
     batch_size: int = Field(2, ge=1)
     epochs: int = Field(100, ge=1)
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1, description="optimizer steps, in place of epochs")
 
-    fusion: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    video_mix: float = Field(0.35, ge=0, le=1)
-    class_threshold: float = Field(0.25, ge=0, le=1)
-    upscale: int = Field(24, ge=1)
-    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    nms_threshold: float = Field(0.4, ge=0, le=1)
-    soft_nms: bool = True
-    soft_nms_alpha: float = Field(0.3, gt=0)
+    fusion: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = Field(
+        (1.0, 1.0, 1.0), description="of class probability, RGB and flow actionness in the fused activation"
+    )
+    video_mix: float = Field(0.35, ge=0, le=1, description="β, of the pooled activation in video scores")
+    class_threshold: float = Field(0.25, ge=0, le=1, description="of likely classes, or else the best one")
+    upscale: int = Field(24, ge=1, description="points per snippet of the activation curves")
+    thresholds: tuple[PositiveFloat, ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), min_length=1, description="at which curves are cut"
+    )
+    nms_threshold: float = Field(0.4, ge=0, le=1, description="IoU from which a worse segment is suppressed")
+    soft_nms: bool = Field(True, description="suppressed segments stay, with a lowered score")
+    soft_nms_alpha: float = Field(0.3, gt=0, description="width of that decay")
 
-    pool_power: Literal[1, 2] = 2
-    select_by: Literal["fused", "cas"] = "fused"
-    positive_divisor: int | None = Field(8, ge=1)
-    positive_extra: int = Field(17, ge=0)
-    label_warmup: float = Field(0.0, ge=0, le=1)
-    drop_last: bool = False
-    margin: float = Field(0.2, ge=0)
-    class_weight: float = Field(0.2, ge=0)
-    drop_lone_first: bool = True
-    clamp: bool = False
-    plus_one: bool = True
+    label_warmup: float = Field(
+        0.0, ge=0, le=1, description="not published: share of steps whose pseudo positives `LabelWarmup` says"
+    )
+
+    # quirks of the published code
+    pool_power: Literal[1, 2] = Field(2, description="Z Zᵀ is divided by T to this power; a mean has 1")
+    select_by: Literal["fused", "cas"] = Field("fused", description="ranks a class's snippets in training")
+    positive_divisor: int | None = Field(8, ge=1, description="pseudo positives are T // this snippets, or 0")
+    positive_extra: int = Field(17, ge=0, description="and so many more, whatever T is; at most T")
+    drop_last: bool = Field(False, description="leave out the incomplete last batch of an epoch")
+    margin: float = Field(0.2, ge=0, description="outer margin of the contrast, as a share of the segment")
+    class_weight: float = Field(0.2, ge=0, description="γ, of the class probability in a segment's score")
+    drop_lone_first: bool = Field(True, description="ignore thresholds that only point 0 passes")
+    clamp: bool = Field(False, description="limit up-sampled curves to the range of their snippets")
+    plus_one: bool = Field(True, description="IoU counts one second more in lengths and intersections")
 
     @field_validator("kernel")
     @classmethod
@@ -158,18 +106,11 @@ class SALConfig(MethodConfig):
             raise ValueError("the kernel must be odd to keep the length of a sequence")
         return kernel
 
-    @field_validator("thresholds")
-    @classmethod
-    def _positive(cls, thresholds: tuple[float, ...]) -> tuple[float, ...]:
-        if not thresholds or min(thresholds) <= 0:
-            raise ValueError("thresholds must be positive, and at least one")
-        return thresholds
-
     @field_validator("fusion")
     @classmethod
     def _some_weight(cls, fusion: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(fusion) < 0 or sum(fusion) <= 0:
-            raise ValueError("fusion weights must be non-negative and not all zero")
+        if not any(fusion):
+            raise ValueError("fusion weights must not all be zero")
         return fusion
 
 
@@ -177,12 +118,12 @@ class SALConfig(MethodConfig):
 
 
 def scoring_rows(lengths: IntArray, segments: int, sampling: Sampling) -> tuple[IntArray, IntArray]:
-    """Snippets that are looked at in testing.
+    """Snippets that are looked at in testing: T `segments`; "activitynet" leaves shorter videos as they are.
 
     Args:
-        lengths: (B,) snippets per video, at least one each.
+        lengths: (B,) snippets per video, at least one each; "activitynet" takes a single one twice.
         segments: T.
-        sampling: the rule, see `SALConfig`.
+        sampling: the rule.
 
     Returns:
         rows (B, S), and how many of them count, (B,); rows after those repeat the video's last snippet.
@@ -197,7 +138,8 @@ def training_rows(
 ) -> IntArray:
     """Snippets of one training step: (B, T), random around evenly spaced ones, in temporal order.
 
-    Given the legacy `numpy.random.RandomState`, a video gets the very draws of the published code.
+    Videos of fewer than T `segments` repeat their snippets, in turn or ("activitynet") random ones. Given the
+    legacy `numpy.random.RandomState`, a video gets the very draws of the published code.
     """
     if sampling == "thumos14":
         return perturbed_rows(lengths, segments, rng)
@@ -208,21 +150,12 @@ def training_rows(
 
 
 class Outputs(NamedTuple):
-    """What the network says about a batch.
+    """What the network says about a batch; `streams` and `semantic` are longer for the losses."""
 
-    Attributes:
-        cas: (B, T, C) class activation sequence, unbounded.
-        streams: (1, 2, B, T) actionness of RGB and of flow, in [0, 1]; for the losses (2, 2, B, T): of every
-            video, and of every video added to its predecessor.
-        actionness: (B, T) both streams of every video, fused.
-        semantic: (1, B, C) class scores of the second-order descriptor; for the losses (3, B, C): of the
-            joint embedding, RGB and flow.
-    """
-
-    cas: Tensor
-    streams: Tensor
-    actionness: Tensor
-    semantic: Tensor
+    cas: Tensor  # (B, T, C), class activation sequence, unbounded
+    streams: Tensor  # (1, 2, B, T), actionness of RGB and flow, in [0, 1]; then those of `of_sums`
+    actionness: Tensor  # (B, T), both streams of every video, fused
+    semantic: Tensor  # (1, B, C), class scores of the joint second-order descriptor; then of RGB, of flow
 
     @property
     def background_cas(self) -> Tensor:
@@ -253,7 +186,7 @@ def of_sums(convolution: nn.Module, convolved: Tensor) -> Tensor:
 
 
 class AdaptiveMask(nn.Module):
-    """How much a snippet counts: a Gaussian of its class confidence below the running mean, else one.
+    """How much a snippet counts: exp(-min(r - mean, 0)² / (divisor · variance)), r its class confidence.
 
     Buffers: running `mean` and `variance` of the confidence (a snippet's largest class probability), and
     `prior`, the running mean of the class probabilities, part of the published state that no loss uses.
