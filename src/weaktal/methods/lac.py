@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from weaktal.core import Detections, SnippetScores
+from weaktal.localize.curves import Grid
 from weaktal.localize.run_proposals import nms_by_class, run_proposals
 from weaktal.localize.sequence_search import ACTION, BACKGROUND, FREE, Segments, search_pairs
 from weaktal.methods.clicked_videos import ClickedVideos, Output, score_packed
@@ -36,66 +37,44 @@ IntArray = NDArray[np.int64]
 
 
 class LACConfig(MethodConfig):
-    """Published values as defaults (THUMOS14).
+    """Published values as defaults (THUMOS14)."""
 
-    Attributes:
-        hidden: width of the embedding; the published code has 2048 whatever the input.
-        dropout: on the embedding, before the classifier.
-        topk: the video score is the mean of the length / `topk` largest scores.
-        steps, batch_size, lr, weight_decay: Adam with L2 weight decay.
-        search_every: optimizer steps between searches.
-        budget: hypotheses that the search keeps.
-        search_min_score: hypotheses below it are dropped.
-        action_seed: snippets around a click whose background score is at most this are action.
-        background_seed: snippets with at least this background score are background.
-        video_weight, frame_weight, background_weight, score_weight, feature_weight: of the losses.
-        temperature: of the feature contrast.
-        margin: outside of a segment on each side, as a share of its length (losses, search, localization).
-        class_threshold: classes with a lower video score are not localized (the best one always is).
-        action_thresholds: on class scores; lowest, highest (exclusive), step.
-        foreground_thresholds: on one minus the background score; lowest, highest (exclusive), step.
-        upsampling: values per snippet in localization.
-        video_score_weight: share of the video score in a detection's score.
-        nms_threshold: of the suppression within a class.
-        drop_last_snippet: quirk: a segment that reaches the end loses its last snippet in the completeness
-            losses, and a video that is all action or all background takes no part in them.
-        feature_classes: quirk: "last" keeps the feature contrast of a video's last class with two or more
-            actions, in place of the mean over such classes.
-        nms_plus_one: quirk: the overlap counts one second more, so that short neighbours suppress each other.
-        drop_lone_first: quirk: where only the first up-sampled position passes a threshold, it is ignored.
-        clamp_scores: keep up-sampled scores in [0, 1]; the published extrapolation may leave it.
-    """
-
-    hidden: int = Field(2048, ge=1)
-    dropout: float = Field(0.7, ge=0, lt=1)
-    topk: int = Field(8, ge=1)
+    hidden: int = Field(2048, ge=1, description="width of the embedding; published whatever the features")
+    dropout: float = Field(0.7, ge=0, lt=1, description="on the embedding, before the classifier")
+    topk: int = Field(8, ge=1, description="a video's score is the mean of its length / topk largest scores")
     steps: int = Field(2000, ge=1)
     batch_size: int = Field(16, ge=1)
     lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(5e-4, ge=0)
-    search_every: int = Field(10, ge=1)
-    budget: int = Field(25, ge=1)
-    search_min_score: float = 0.1
-    action_seed: float = 0.1
-    background_seed: float = 0.95
+    weight_decay: float = Field(5e-4, ge=0, description="L2 term inside Adam")
+    search_every: int = Field(10, ge=1, description="optimizer steps between searches")
+    budget: int = Field(25, ge=1, description="hypotheses that the search keeps")
+    search_min_score: float = Field(0.1, description="the search drops hypotheses below it")
+    action_seed: float = Field(0.1, description="clicks grow where the background score is at most this")
+    background_seed: float = Field(0.95, description="snippets of this background score are background")
     video_weight: float = 1.0
     frame_weight: float = 0.5
     background_weight: float = 1.0
     score_weight: float = 1.0
     feature_weight: float = 1.0
-    temperature: float = Field(0.1, gt=0)
-    margin: float = Field(0.25, ge=0)
-    class_threshold: float = 0.5
-    action_thresholds: tuple[float, float, float] = (0.0, 0.25, 0.025)
-    foreground_thresholds: tuple[float, float, float] = (0.5, 0.725, 0.025)
-    upsampling: int = Field(24, ge=1)
-    video_score_weight: float = 0.2
-    nms_threshold: float = 0.7
-    drop_last_snippet: bool = True
-    feature_classes: Literal["last", "mean"] = "last"
-    nms_plus_one: bool = True
-    drop_lone_first: bool = True
-    clamp_scores: bool = False
+    temperature: float = Field(0.1, gt=0, description="of the feature contrast")
+    margin: float = Field(0.25, ge=0, description="outside of a segment on each side, by its length")
+    class_threshold: float = Field(0.5, description="video score of localized classes, or else the best one")
+    action_thresholds: Grid = Field((0.0, 0.25, 0.025), description="on class scores: start, stop, step")
+    foreground_thresholds: Grid = Field((0.5, 0.725, 0.025), description="on one minus the background score")
+    upsampling: int = Field(24, ge=1, description="values per snippet in localization")
+    video_score_weight: float = Field(0.2, description="of the video score in a detection's score")
+    nms_threshold: float = Field(0.7, description="of the suppression within a class")
+
+    # quirks of the published code
+    drop_last_snippet: bool = Field(
+        True, description="segments that reach the end lose a snippet in completeness, lone ones take no part"
+    )
+    feature_classes: Literal["last", "mean"] = Field(
+        "last", description="feature contrast of a video's last class with two or more actions, or of all"
+    )
+    nms_plus_one: bool = Field(True, description="overlap counts one second more")
+    drop_lone_first: bool = Field(True, description="ignore thresholds that only position 0 passes")
+    clamp_scores: bool = Field(False, description="keep up-sampled scores in [0, 1]")
 
 
 # ---------------------------------------------------------------------------------------------- network
@@ -123,24 +102,17 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class LACBatch(ClickedVideos):
-    """Videos with the segments of the last search (M of them, none before the first).
+    """Videos with the M segments of the last search (none before the first).
 
-    Attributes:
-        segment: (M, 4) int64: video in the batch, class, start, end (exclusive).
-        segment_action: (M,) bool, true for action.
-        contrast_rows: (G, S, 3) int64, of the N rows: three snippets of each segment of G groups, a group
-            being a video and class with two or more actions.
-        contrast_action: (G, S) bool.
-        contrast_mask: (G, S) bool, false in the padding.
-        contrast_video: (G,) int64, the video of each group.
+    The feature contrast is one of S segments in G groups, a video and class with two or more actions each.
     """
 
-    segment: Tensor
-    segment_action: Tensor
-    contrast_rows: Tensor
-    contrast_action: Tensor
-    contrast_mask: Tensor
-    contrast_video: Tensor
+    segment: Tensor  # (M, 4) int64: video in the batch, class, start, end (exclusive)
+    segment_action: Tensor  # (M,) bool, true for action
+    contrast_rows: Tensor  # (G, S, 3) int64, of the N rows: three snippets of each segment
+    contrast_action: Tensor  # (G, S) bool
+    contrast_mask: Tensor  # (G, S) bool, false in the padding
+    contrast_video: Tensor  # (G,) int64, the video of each group
 
 
 def segment_contrast(
@@ -210,9 +182,8 @@ class LAC(SnippetMethod):
         return out
 
     def training_step(self, batch: LACBatch) -> dict[str, Tensor]:
-        output = self.forward(batch.rows, batch.sizes)
+        config, output = self.config, self.forward(batch.rows, batch.sizes)
         losses = {name: value.mean() for name, value in self.losses(output, batch).items()}
-        config = self.config
         losses["total"] = (
             config.video_weight * losses["video"]
             + config.frame_weight * losses["frame"]
@@ -352,9 +323,8 @@ class LAC(SnippetMethod):
     ) -> LACBatch:
         """Videos with their clicks and segments, and random snippets of these for the feature contrast.
 
-        Args:
-            segments: of pairs, ordered by (video in the batch, class, start), or None before a search.
-            pairs: (P, 2) video in the batch and class of each pair.
+        `segments` are those of `pairs` (P, 2) of a video in the batch and a class, in the order of videos,
+        classes and time, or None before a search.
         """
         if segments is None:
             none = np.empty(0, np.int64)
@@ -375,16 +345,16 @@ class LAC(SnippetMethod):
         contrast_mask = np.zeros(shape, np.bool_)
         contrast_rows[group, column] = (snippets + first[owner][:, None])[chosen]
         contrast_action[group, column], contrast_mask[group, column] = segments.action[chosen], True
-        device = data.bank.data.device
-        more = {
-            "segment": np.stack([owner, cls, segments.start, segments.end], 1),
-            "segment_action": segments.action,
-            "contrast_rows": contrast_rows,
-            "contrast_action": contrast_action,
-            "contrast_mask": contrast_mask,
-            "contrast_video": of_group,
-        }
-        return LACBatch.of(data, video, **{k: torch.from_numpy(x).to(device) for k, x in more.items()})
+        return LACBatch.of(
+            data,
+            video,
+            segment=torch.from_numpy(np.stack([owner, cls, segments.start, segments.end], 1)),
+            segment_action=torch.from_numpy(segments.action),
+            contrast_rows=torch.from_numpy(contrast_rows),
+            contrast_action=torch.from_numpy(contrast_action),
+            contrast_mask=torch.from_numpy(contrast_mask),
+            contrast_video=torch.from_numpy(of_group),
+        )
 
     def contrast_groups(self, segments: Segments, video: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """The segments of pairs with two or more actions, and, by the quirk, of a video's last such pair.
