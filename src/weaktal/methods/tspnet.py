@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -43,50 +44,33 @@ IntArray = NDArray[np.int64]
 
 
 class TSPNetConfig(MethodConfig):
-    """Published values as defaults.
+    """Published values as defaults."""
 
-    Attributes:
-        roi_size: bins per segment; a sixth on each side is context. At least 6.
-        dropout: after the fusion of a segment's features. The published option is ignored there: always 0.5.
-        background_center: centre score that segments without a click are to get.
-        center_weight: weight of the centre loss.
-        update_every: optimizer steps between updates of the salient points.
-        update_threshold: segments with a higher centre score vote.
-        steps, batch_size, lr, weight_decay: Adam with L2 weight decay.
-        max_proposals: segments of a video that a training step uses, drawn anew each time.
-        cache_gib: features of all training segments are computed once if they fit into this much memory, and
-            for every batch anew if not.
-        class_threshold: classes with a lower video score are not localized (the best one always is).
-        adapt_threshold: IoU above which segments take part in the boundary adaptation.
-        sigma: width of the soft suppression.
-        compound_shift: quirk: an update measures the shift from the moved point and adds it to the click, and
-            a point without votes falls back to its click; otherwise votes move a point to where they agree,
-            and without votes it stays.
-        center_point: quirk: "first" takes the centre label of a segment with several clicks from the first in
-            file order; "nearest" from the one nearest to its middle.
-        nms_plus_one: quirk: the overlap in the suppression counts one snippet more.
-        drop_empty: leave out segments without length, which the published code moves to [0, 0].
-    """
-
-    roi_size: int = Field(12, ge=6)
-    dropout: float = Field(0.5, ge=0, lt=1)
-    background_center: float = Field(0.4, ge=0, le=1)
-    center_weight: float = 20.0
-    update_every: int = Field(200, ge=1)
-    update_threshold: float = 0.8
+    roi_size: int = Field(12, ge=6, description="bins per segment; a sixth on each side is context")
+    dropout: float = Field(0.5, ge=0, lt=1, description="after the fusion; published 0.5 whatever its option")
+    background_center: float = Field(0.4, ge=0, le=1, description="centre label of segments without a click")
+    center_weight: float = Field(20.0, description="of the centre loss")
+    update_every: int = Field(200, ge=1, description="optimizer steps between updates of the salient points")
+    update_threshold: float = Field(0.8, description="segments with a higher centre score vote")
     steps: int = Field(2000, ge=1)
     batch_size: int = Field(10, ge=1)
     lr: float = Field(5e-5, gt=0)
-    weight_decay: float = Field(1e-3, ge=0)
-    max_proposals: int = Field(3000, ge=1)
-    cache_gib: float = Field(4.0, ge=0)
-    class_threshold: float = 0.1
-    adapt_threshold: float = Field(0.4, ge=0, lt=1)
-    sigma: float = Field(0.3, gt=0)
-    compound_shift: bool = True
-    center_point: Literal["first", "nearest"] = "first"
-    nms_plus_one: bool = True
-    drop_empty: bool = False
+    weight_decay: float = Field(1e-3, ge=0, description="L2 term inside Adam")
+    max_proposals: int = Field(3000, ge=1, description="segments of a video in a step, drawn anew each time")
+    cache_gib: float = Field(4.0, ge=0, description="features of segments are kept if they fit into this")
+    class_threshold: float = Field(0.1, description="video score of localized classes, or else the best one")
+    adapt_threshold: float = Field(0.4, ge=0, lt=1, description="IoU of the boundary adaptation's segments")
+    sigma: float = Field(0.3, gt=0, description="width of the soft suppression")
+
+    # quirks of the published code
+    compound_shift: bool = Field(
+        True, description="votes, from the moved point, are added to the click; without any it falls back"
+    )
+    center_point: Literal["first", "nearest"] = Field(
+        "first", description="of several clicks in a segment, the one that gives its centre label"
+    )
+    nms_plus_one: bool = Field(True, description="overlap in the suppression counts one snippet more")
+    drop_empty: bool = Field(False, description="leave out segments without length, which else go to [0, 0]")
 
 
 # ------------------------------------------------------------------------------------------------ losses
@@ -94,19 +78,12 @@ class TSPNetConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class TSPNetBatch(Batch):
-    """Segments of B videos (N in all); they stand in the place of snippet features.
+    """Segments of B videos (N in all); they stand in the place of snippet features."""
 
-    Attributes:
-        parts: (N, 3, D), see `segment_parts`.
-        video: (N,) place in the batch.
-        point_label: (N, C).
-        center_label: (N,).
-    """
-
-    parts: Tensor
-    video: Tensor
-    point_label: Tensor
-    center_label: Tensor
+    parts: Tensor  # (N, 3, D), see `segment_parts`
+    video: Tensor  # (N,), place in the batch
+    point_label: Tensor  # (N, C)
+    center_label: Tensor  # (N,)
 
 
 def point_loss(output: ProposalOutput, point_label: Tensor, known: Tensor | None = None) -> Tensor:
@@ -129,17 +106,11 @@ def center_loss(output: ProposalOutput, center_label: Tensor) -> Tensor:
 
 
 class Labels(NamedTuple):
-    """What segments shall learn.
+    """What M segments shall learn."""
 
-    Attributes:
-        classes: (M, C) 1 for the class of every click inside.
-        center: (M,) 1 where the click lies in the middle, falling to 0 at the borders.
-        point: (M,) the click that decides the centre, as a row of all clicks; -1 without any.
-    """
-
-    classes: NDArray[np.float32]
-    center: NDArray[np.float32]
-    point: IntArray
+    classes: NDArray[np.float32]  # (M, C), 1 for the class of every click inside
+    center: NDArray[np.float32]  # (M,), 1 where the click lies in the middle, falling to 0 at the borders
+    point: IntArray  # (M,), the click that decides the centre, as a row of all clicks; -1 without any
 
 
 def segment_labels(
@@ -216,8 +187,7 @@ class _Prepared:
     """What a training set gives once: segments, what they show, and clicks in snippets."""
 
     def __init__(self, data: TrainingData, config: TSPNetConfig) -> None:
-        self.data, self.config = data, config
-        bank = data.bank
+        self.data, bank = data, data.bank
         self.proposals = training_proposals(
             "TSPNet", data.proposals, bank, dtype=np.float32, drop_empty=config.drop_empty
         )
@@ -226,25 +196,11 @@ class _Prepared:
         self.point_offsets = np.cumsum([0, *(0 if c is None else len(c) for c in clicks)])
         self.time = np.empty(int(self.point_offsets[-1]))
         self.label = np.empty(len(self.time), np.int64)
-        for axis, points, a, b in zip(
-            bank.axes, clicks, self.point_offsets, self.point_offsets[1:], strict=False
-        ):
+        for axis, points, (a, b) in zip(bank.axes, clicks, pairwise(self.point_offsets), strict=True):
             if points is not None:
                 # rounding noise must not decide whether a click lies on a border
                 self.time[a:b] = np.round(axis.positions_at(points.time), 9)
                 self.label[a:b] = points.label
-
-    def labels(self, time: FloatArray) -> Labels:
-        config = self.config
-        return segment_labels(
-            self.proposals,
-            self.point_offsets,
-            time,
-            self.label,
-            len(self.data.weak.classes),
-            config.background_center,
-            config.center_point,
-        )
 
 
 class TSPNet(Method):
@@ -281,9 +237,17 @@ class TSPNet(Method):
 
     def labels(self, data: TrainingData) -> Labels:
         """Present labels of all training segments."""
-        prepared = self.prepared(data)
+        c, prepared = self.config, self.prepared(data)
         if self._labels is None:
-            self._labels = prepared.labels(self.salient_times(data))
+            self._labels = segment_labels(
+                prepared.proposals,
+                prepared.point_offsets,
+                self.salient_times(data),
+                prepared.label,
+                len(self.classes),
+                c.background_center,
+                c.center_point,
+            )
         return self._labels
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
@@ -328,14 +292,12 @@ class TSPNet(Method):
         video = data.shuffled(step, self.config.batch_size, stage, drop_last=True)
         rng = data.rng(0x75B, stage, step)
         rows, place = prepared.proposals.drawn(video, self.config.max_proposals, rng)
-        parts = prepared.parts(rows)
-        device = parts.device
         return TSPNetBatch(
             **vars(data.without_features(video)),
-            parts=parts,
-            video=torch.from_numpy(place).to(device),
-            point_label=torch.from_numpy(labels.classes[rows]).to(device),
-            center_label=torch.from_numpy(labels.center[rows]).to(device),
+            parts=prepared.parts(rows),
+            video=torch.from_numpy(place),
+            point_label=torch.from_numpy(labels.classes[rows]),
+            center_label=torch.from_numpy(labels.center[rows]),
         )
 
     def losses(self, batch: TSPNetBatch) -> dict[str, Tensor]:
