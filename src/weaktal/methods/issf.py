@@ -35,61 +35,50 @@ class ISSFConfig(MethodConfig):
     """Hyper-parameters; the defaults are those of the published THUMOS14 run."""
 
     epochs: int = Field(180, gt=0)
-    batch_size: int = Field(10, gt=0)
-    """Videos per optimizer step; their gradients are summed."""
+    batch_size: int = Field(10, gt=0, description="videos per optimizer step; their gradients are summed")
     lr: float = Field(5e-5, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, description="L2 term inside Adam")
 
-    width: int | None = None
-    """Embedded width; that of the features where not given."""
+    width: int | None = Field(None, description="of the embedding; that of the features where not given")
     gate_reduction: int = Field(4, gt=0)
     dropout: float = Field(0.6, ge=0, lt=1)
-    scale: float = 20.0
-    """Factor of the cosine similarities."""
+    scale: float = Field(20.0, description="factor of the cosine similarities")
     salient_ratio: float = Field(0.5, gt=0, le=1)
-    nonsalient_weight: float = Field(0.12, ge=0, le=1)
-    """Share of the non-salient answer in the refined features (lambda)."""
+    nonsalient_weight: float = Field(0.12, ge=0, le=1, description="lambda, of the non-salient answer")
 
     memory_slots: int = Field(9, gt=0)
-    memory_start: int = Field(2, ge=1)
-    """First epoch (from 0) that uses the memory; it is filled before."""
-    momentum_start: int = Field(86, ge=0)
-    """First epoch whose memory updates are blended instead of replaced."""
+    memory_start: int = Field(2, ge=1, description="first epoch (from 0) that uses the memory, filled before")
+    momentum_start: int = Field(86, ge=0, description="first epoch whose updates are blended, not replaced")
 
     back_weight: float = 0.2
     attention_weight: float = 0.1
     memory_weight: float = 0.5
     spl_weight: float = 1.0
-    spl_weight_memory: float = 0.5
-    """Weight of the soft pseudo-label loss once the memory is in use."""
+    spl_weight_memory: float = Field(0.5, description="in place of spl_weight once the memory is in use")
     memory_target_share: float = Field(0.2, ge=0, le=1)
     temperature: float = Field(0.2, gt=0)
 
     label_warmup: WarmupShare = 0.0
 
-    refined_share: float = Field(0.4, ge=0, le=1)
-    """Share of the refined branch in the scores at test time."""
+    refined_share: float = Field(0.4, ge=0, le=1, description="of the refined branch in the scores of a test")
     class_threshold: float = 0.1
     thresholds: tuple[float, ...] = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
     margin: float = Field(0.25, ge=0)
     nms_threshold: float = 0.45
 
     # quirks of the published code
-    memory_index: Literal["published", "labelled"] = "published"
-    """The published trainer reads and updates the memory of class 0 for every video, because it
-    takes the class index from the batch axis. "labelled" uses the classes of the video."""
-    first_wraps: bool = True
-    """The snippet "before" a salient first snippet is the last one of the video."""
-    thresholds_of: Literal["activation", "maximum"] = "activation"
-    """The published thresholds cut the activation as it is, so a network whose attention is low loses
-    segments however well it ranks snippets. "maximum": they are shares of the class's largest activation in
-    the video."""
-    end_past_run: bool = True
-    """A proposal ends one snippet after its run, the inner mean includes that snippet, and the outer
-    part never includes the last snippet of the video. False: ends and means are those of the run."""
-    nms_overlap: Literal["own", "iou"] = "own"
-    """Suppression by the share of the weaker segment's own length, not by tIoU."""
+    memory_index: Literal["published", "labelled"] = Field(
+        "published", description="every video uses the memory of class 0, or ('labelled') of its own classes"
+    )
+    first_wraps: bool = Field(True, description="before a salient first snippet comes the video's last one")
+    thresholds_of: Literal["activation", "maximum"] = Field(
+        "activation", description="thresholds are activations, or shares of a class's largest in the video"
+    )
+    end_past_run: bool = Field(
+        True, description="proposals end a snippet after their run, and the video's last is never outside"
+    )
+    nms_overlap: Literal["own", "iou"] = Field("own", description="share of the weaker one's length, or tIoU")
 
 
 # -- network (section 3) ------------------------------------------------------------------------------------
@@ -97,37 +86,23 @@ class ISSFConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class View:
-    """Predictions from one set of snippet features (section 3.6). N rows of B packed videos, C + 1 columns.
+    """Predictions from one set of snippet features (section 3.6), N rows of B packed videos."""
 
-    Attributes:
-        logits: (N, C + 1) snippet logits; the last column is background.
-        attention: (N,) foreground probability.
-        agnostic: (B, C + 1) log-probabilities from class-agnostic pooling.
-        classwise: (B, C + 1) log-probabilities from class-wise pooling.
-    """
-
-    logits: Tensor
-    attention: Tensor
-    agnostic: Tensor
-    classwise: Tensor
+    logits: Tensor  # (N, C + 1), of snippets; the last column is background
+    attention: Tensor  # (N,), foreground probability
+    agnostic: Tensor  # (B, C + 1), log-probabilities from class-agnostic pooling
+    classwise: Tensor  # (B, C + 1), log-probabilities from class-wise pooling
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features of packed videos (sections 3.1 to 3.5).
+    """Features of packed videos (sections 3.1 to 3.5)."""
 
-    Attributes:
-        embedded, refined_features: (N, D).
-        salient: (K, D) embedded, before the gate.
-        salient_mask: (N,) bool.
-        salient_sizes: (B,) salient snippets of each video, K in all.
-    """
-
-    embedded: Tensor
-    refined_features: Tensor
-    salient: Tensor
-    salient_mask: Tensor
-    salient_sizes: Tensor
+    embedded: Tensor  # (N, D)
+    refined_features: Tensor  # (N, D)
+    salient: Tensor  # (K, D), embedded, before the gate
+    salient_mask: Tensor  # (N,) bool
+    salient_sizes: Tensor  # (B,), salient snippets of each video, K in all
 
 
 @dataclass(frozen=True)
@@ -297,9 +272,8 @@ def normalized_cross_entropy(log_probabilities: Tensor, labels: Tensor) -> Tenso
 def attention_loss(attention: Tensor, lengths: Sequence[int]) -> Tensor:
     """Mean of the T // 8 smallest attentions minus mean of the T // 8 largest, per video: (N,) to (B,)."""
     sizes = torch.tensor(lengths, device=attention.device)[:, None]
-    ranked = (
-        padded(attention, lengths, -1).sort(dim=1, descending=True).values
-    )  # padding, the lowest, is last
+    # padding, the lowest, is last
+    ranked = padded(attention, lengths, -1).sort(dim=1, descending=True).values
     place, k = torch.arange(ranked.shape[1], device=sizes.device), (sizes // 8).clamp(min=1)
     share = ((place >= sizes - k) & (place < sizes)).to(attention) - (place < k).to(attention)
     return (share * ranked).sum(dim=1) / k[:, 0]
@@ -316,17 +290,11 @@ def soft_pseudo_label_loss(logits: Tensor, target: Tensor, temperature: float) -
 
 @dataclass(frozen=True)
 class ISSFBatch(Batch):
-    """Whole videos in order.
+    """Whole videos in order."""
 
-    Attributes:
-        epochs: the epoch (from 0) that each video belongs to.
-        rows: (N, D) the same features without padding, where they are at hand; `features` then is empty.
-        prior: (N,), in the warm-up, see `LabelWarmup.prior`.
-    """
-
-    epochs: tuple[int, ...] = ()
-    rows: Tensor | None = None
-    prior: Tensor | None = None
+    epochs: tuple[int, ...] = ()  # the epoch (from 0) that each video belongs to
+    rows: Tensor | None = None  # (N, D), features without padding, if at hand; `features` then is empty
+    prior: Tensor | None = None  # (N,), in the warm-up, see `LabelWarmup.prior`
 
 
 class ISSF(SnippetMethod):
