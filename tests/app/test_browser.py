@@ -466,6 +466,30 @@ def test_keyboard_alone(page: Any, server: Server) -> None:
     )
 
 
+def test_the_focus_stays_where_it_is_while_lists_are_made_anew(page: Any, server: Server) -> None:
+    """Somebody else's edits, sorting, one's own keys: what is drawn again is not left."""
+    focused = "() => document.activeElement.textContent"
+    page.focus(".row:has-text('demo_train_003') a")
+    page.evaluate("() => { window.row = document.querySelector('.row:has(a:focus)'); }")
+    page.evaluate("() => document.querySelector('wt-app').store.emit('rows', null)")
+    page.wait_for_function("() => !window.row.isConnected")
+    assert page.evaluate(focused) == "demo_train_003"
+    page.focus(".table-head >> text=Video")
+    page.keyboard.press("Enter")
+    assert page.evaluate(focused) == "Video ↓"
+    add_classes(page, "Jump", "Spin")
+    open_video(page, "demo_train_000")
+    page.focus(".class-list li:nth-child(2) .tag-button")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".class-list li:nth-child(2) .tag-button.occurs")
+    settled(page)
+    assert page.evaluate("() => document.activeElement.closest('li')?.textContent").count("Spin")
+    # a click with the pointer leaves the keys to the player
+    page.click(".class-list li:nth-child(2) .tag-button")
+    page.wait_for_selector(".class-list li:nth-child(2) .tag-button.absent")
+    assert page.evaluate("() => document.activeElement === document.body")
+
+
 def test_classes_in_the_page(page: Any, server: Server) -> None:
     add_classes(page, "Jump", "Hop", "Fall")
     settled(page)

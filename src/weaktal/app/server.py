@@ -477,7 +477,7 @@ class Room:
         def work() -> dict[str, Any]:
             found = self._findings(request.query_params.get("runs", ""))
             with self.project.lock:
-                return review(self.project.document, found)
+                return {"version": self.project.document.version, **review(self.project.document, found)}
 
         return await answer(work)
 

@@ -65,7 +65,7 @@ class App extends HTMLElement {
     addEventListener("hashchange", () => this.route());
     // after a click with the pointer, keys are the page's again: Space plays, Enter goes on
     addEventListener("click", (event) => {
-      const el = event.target instanceof Element ? event.target.closest("button, a, summary") : null;
+      const el = document.activeElement?.closest("button, a, summary");
       if (event.detail > 0 && el instanceof HTMLElement && !el.closest("dialog, form")) el.blur();
     });
     addEventListener("beforeunload", (event) => {
@@ -96,7 +96,7 @@ class App extends HTMLElement {
       this.current = found[0];
       const kind = found[3];
       this.page = new kind({ store: this.store, keys: this.keys, go: (p, r) => this.go(p, r) });
-      fill(this.main, this.page);
+      this.main.replaceChildren(this.page);
       this.main.scrollTop = 0;
     }
     this.page.show?.(decodeURIComponent(rest), more);

@@ -45,7 +45,31 @@ export function put(el, ...children) {
 export function fill(el, ...children) {
   const fragment = document.createDocumentFragment();
   put(fragment, ...children);
-  el.replaceChildren(fragment);
+  keepFocus(el, () => el.replaceChildren(fragment));
+}
+
+/**
+ * Change what an element contains. What has the focus there keeps it: a control of the same name afterwards, or, where there
+ * are as many as before, the one in its place (its name may say its state).
+ * @param {Element} el
+ * @param {() => void} change
+ */
+export function keepFocus(el, change) {
+  const held = document.activeElement;
+  if (!held || held === el || !el.contains(held)) {
+    change();
+    return;
+  }
+  const name = (/** @type {Element} */ c) => c.getAttribute("aria-label") ?? c.textContent;
+  const controls = () => [...el.querySelectorAll(held.tagName)];
+  const before = controls();
+  const alike = before.filter((c) => name(c) === name(held)).indexOf(held);
+  change();
+  if (el.contains(document.activeElement)) return;
+  const after = controls();
+  const same = after.filter((c) => name(c) === name(held))[alike]
+    ?? (after.length === before.length ? after[before.indexOf(held)] : undefined);
+  if (same instanceof HTMLElement) same.focus();
 }
 
 const ICONS = {
@@ -318,9 +342,11 @@ export class VirtualList {
   reset(length) {
     this.length = length;
     this.body.style.height = `${length * this.rowHeight}px`;
-    for (const el of this.shown.values()) el.remove();
-    this.shown.clear();
-    this.drawNow();
+    keepFocus(this.body, () => {
+      for (const el of this.shown.values()) el.remove();
+      this.shown.clear();
+      this.drawNow();
+    });
   }
 
   /** Make one row again. @param {number} index */

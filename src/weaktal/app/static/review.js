@@ -47,6 +47,7 @@ export class ReviewPage extends HTMLElement {
     this.video = "";
     /** @type {number | null} */
     this.stopAt = null;
+    this.turn = 0;
     /** @type {(() => void)[]} */
     this.ends = [];
   }
@@ -81,7 +82,7 @@ export class ReviewPage extends HTMLElement {
   disconnectedCallback() {
     for (const end of this.ends.splice(0)) end();
     this.player.unload();
-    this.store.video = null;
+    this.store.close();
   }
 
   build() {
@@ -130,9 +131,11 @@ export class ReviewPage extends HTMLElement {
 
   /** @param {string[]} wanted */
   async load(wanted) {
+    const turn = ++this.turn;
     await this.store.saved();
     try {
       const { runs } = await ask("/api/runs");
+      if (turn !== this.turn) return; // it is loaded again already
       this.available = /** @type {Run[]} */ (runs).filter((r) => r.detections);
       const names = this.available.map((r) => r.name);
       const chosen = (wanted.length ? wanted : names.slice(-1)).filter((n) => names.includes(n));
@@ -146,7 +149,12 @@ export class ReviewPage extends HTMLElement {
             h("p", { class: "hint" }, "Train a run first: what it finds is shown here.")));
         return;
       }
-      const found = await ask(`/api/review?runs=${encodeURIComponent(chosen.join(","))}`);
+      let found;
+      do {
+        await this.store.saved();
+        found = await this.store.newest(`/api/review?runs=${encodeURIComponent(chosen.join(","))}`);
+        if (turn !== this.turn) return;
+      } while (this.store.queue.length); // something was decided meanwhile
       this.rows = found.rows;
       this.clicks = found.clicks;
       if (found.foreign.length)

@@ -1,6 +1,6 @@
 // Training from the page: what the labels allow, what runs, and what came of it.
 
-import { button, choice, count, dialog, field, fill, h, icon, span, toast } from "./lib.js";
+import { button, choice, count, dialog, field, fill, h, icon, keepFocus, span, toast } from "./lib.js";
 import { ask } from "./store.js";
 
 /** @import { Context } from "./app.js" */
@@ -148,11 +148,9 @@ export class TrainPage extends HTMLElement {
       const old = list.querySelector(`[data-run="${CSS.escape(run.name)}"]`);
       if (old && this.drawn.get(run.name) === text) return;
       this.drawn.set(run.name, text);
-      const focus = old?.contains(document.activeElement) ? document.activeElement?.textContent : null;
       const made = this.card(run);
-      if (old) old.replaceWith(made);
+      if (old) keepFocus(list, () => old.replaceWith(made));
       else list.insertBefore(made, list.children[place] ?? null);
-      if (focus) for (const b of made.querySelectorAll("button")) if (b.textContent === focus) b.focus();
     });
     this.showCompare();
   }
