@@ -92,7 +92,7 @@ def test_filling_at_once_is_filling_video_by_video(data: TrainingData) -> None:
     single = Memory(3, 9, 12)
     with torch.no_grad():
         for v in range(len(data)):
-            out = method._forward(data.whole(np.array([v])))
+            out = method._embed(data.whole(np.array([v])))
             labels = data.labels[v].nonzero()[:, 0].tolist()
             single.update(labels, out.salient, method._salient_scores(out), 0.0)
     torch.testing.assert_close(method.memory.scores, single.scores)

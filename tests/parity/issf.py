@@ -55,10 +55,12 @@ def forward(data: Data, path: Path) -> None:
     together = batch_of(arrays, np.zeros((len(arrays), classes)), [0] * len(arrays))
     alone = [batch_of([a], np.zeros((1, classes)), [0]) for a in arrays]
     with torch.no_grad():
-        outs = [(method._forward(together), together, i, i) for i in range(len(arrays))]
-        outs += [(method._forward(b), b, 0, i) for i, b in enumerate(alone)]
+        outs = [(method._embed(together), together, i, i) for i in range(len(arrays))]
+        outs += [(method._embed(b), b, 0, i) for i, b in enumerate(alone)]
     scores = method.score(together)
     for out, batch, row, i in outs:
+        with torch.no_grad():
+            base, refined = (method._predict(x, batch) for x in (out.embedded, out.refined_features))
         t = f"t{lengths[i]}/"
         rows, salient = (
             slice(int(ends[row] - sizes[row]), int(ends[row]))
@@ -66,7 +68,7 @@ def forward(data: Data, path: Path) -> None:
         )
         close(out.embedded[rows], data[t + "embedded"][0])
         np.testing.assert_array_equal(out.salient_mask[rows], data[t + "salient_mask"][0])
-        for view, name in ((out.base, "b"), (out.refined, "s")):
+        for view, name in ((base, "b"), (refined, "s")):
             close(view.agnostic[row].exp(), data[t + name + "_vid_ca"][0])
             close(view.classwise[row].exp(), data[t + name + "_vid_cw"][0])
             close(view.attention[rows], data[t + name + "_att"][0])
@@ -99,7 +101,7 @@ def losses(data: Data, path: Path) -> None:
             used = data["mem/idxs_used"].tolist()
             assert used == [0] * int(data["label"].sum()), "the published class list"
             with torch.no_grad():
-                out = method._forward(batch)
+                out = method._embed(batch)
                 features = method._memory_features(out, batch)
                 view = method.network.predict(features, batch.sizes)
             close(features, data["mem/refined_by_memory"][0])
@@ -158,7 +160,7 @@ def train_run(data: Data, path: Path) -> None:
             everything = batch_of(videos, labels, [0] * count)
             method.eval()
             with torch.no_grad():
-                out = method._forward(everything)
+                out = method._embed(everything)
                 labelled = everything.labels.repeat_interleave(out.salient_sizes, dim=0) > 0
                 method.memory.fill(
                     out.salient, method._salient_scores(out).masked_fill(~labelled, -torch.inf)

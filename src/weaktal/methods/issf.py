@@ -105,14 +105,6 @@ class Embedding:
     salient_sizes: Tensor  # (B,), salient snippets of each video, K in all
 
 
-@dataclass(frozen=True)
-class Forward(Embedding):
-    """What a forward pass gives (section 3.7)."""
-
-    base: View
-    refined: View
-
-
 def unit(x: Tensor) -> Tensor:
     """Rows over their Euclidean norm, with the published epsilon."""
     normalized: Tensor = x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-9)
@@ -432,11 +424,6 @@ class ISSF(SnippetMethod):
         view: View = by_videos(self.network.predict, features, batch.sizes)
         return view
 
-    def _forward(self, batch: Batch) -> Forward:
-        out = self._embed(batch)
-        base, refined = self._predict(out.embedded, batch), self._predict(out.refined_features, batch)
-        return Forward(**vars(out), base=base, refined=refined)
-
     @torch.no_grad()
     def _salient_scores(self, out: Embedding) -> Tensor:
         """Class probabilities (K, C) of the embedded salient features, before the gate."""
@@ -448,12 +435,12 @@ class ISSF(SnippetMethod):
     @torch.no_grad()
     def score(self, batch: Batch) -> list[SnippetScores]:
         """Base and refined branch, averaged; the activation sequence is weighted by the base attention."""
-        out = self._forward(batch)
-        r = self.config.refined_share
-        video = (1 - r) * out.base.agnostic.exp() + r * out.refined.agnostic.exp()
-        cas = (1 - r) * out.base.logits.softmax(dim=1) + r * out.refined.logits.softmax(dim=1)
-        attended = (cas * out.base.attention[:, None])[:, :-1]
-        snippets, attention = (torch.split(x, batch.sizes) for x in (attended, out.base.attention))
+        r, out = self.config.refined_share, self._embed(batch)
+        base, refined = (self._predict(x, batch) for x in (out.embedded, out.refined_features))
+        video = (1 - r) * base.agnostic.exp() + r * refined.agnostic.exp()
+        cas = (1 - r) * base.logits.softmax(dim=1) + r * refined.logits.softmax(dim=1)
+        attended = (cas * base.attention[:, None])[:, :-1]
+        snippets, attention = (torch.split(x, batch.sizes) for x in (attended, base.attention))
         return snippet_scores(batch.names, batch.axes, batch.sizes, snippets, attention, video[:, :-1])
 
     def localize(self, scores: Sequence[SnippetScores]) -> Detections:

@@ -6,7 +6,7 @@ The gradient of a linear layer's weight has no more than rank B for B inputs, so
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,16 +90,8 @@ class FactoredAdam(torch.optim.Adam):
         for layer in self.layers:
             layer.factors.clear()
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        super().step()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        loss = super().step(closure)
         for layer in self.layers:
             if layer.factors:
                 self._step_layer(layer)
@@ -107,8 +99,8 @@ class FactoredAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def _step_layer(self, layer: FactoredLinear) -> None:
-        weight = layer.weight
-        group: dict[str, Any] = next(g for g in self.param_groups if any(p is weight for p in g["params"]))
+        weight, group = layer.weight, self.param_groups[0]  # the only one
+        settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
         state = self.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
@@ -127,11 +119,7 @@ class FactoredAdam(torch.optim.Adam):
                 [],
                 [state["step"]],
                 fused=True,
-                amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                maximize=False,
+                **settings,
             )
