@@ -128,12 +128,7 @@ class Outputs(NamedTuple):
 class Network(nn.Module):
     """Attention and classification of snippets, pooled to videos: the base network.
 
-    Args:
-        config: of the method.
-        dim: D.
-        classes: K.
-        refines: the network of a refinement step has attention within and between segments, and an
-            uncertainty.
+    One that `refines` the step before has attention within and between segments, and an uncertainty.
     """
 
     def __init__(self, config: ASMLocConfig, dim: int, classes: int, refines: bool) -> None:

@@ -278,16 +278,11 @@ class LAC(SnippetMethod):
     def search_input(
         self, fused: Tensor, points: Tensor, lengths: IntArray, labels: Tensor
     ) -> tuple[IntArray, list[NDArray[np.float32]], list[NDArray[np.int8]]]:
-        """Seeds of the labelled (video, class) pairs of B videos.
-
-        Args:
-            fused: (N, C + 1).
-            points: (N, C).
-            lengths: (B,).
-            labels: (B, C).
+        """Seeds of the labelled pairs of a video and a class in B videos, of `lengths` and `labels` (B, C).
 
         Returns:
-            (P, 2) video and class; per pair its action scores (T,) and its seeds (T,).
+            (P, 2) video and class; per pair its action scores (T,), of `fused` (N, C + 1), and its seeds
+            (T,), grown from `points` (N, C).
         """
         video, sizes = video_of_rows(lengths.tolist(), fused), torch.from_numpy(lengths).to(fused.device)
         action, background = seeds(
@@ -359,12 +354,8 @@ class LAC(SnippetMethod):
     def contrast_groups(self, segments: Segments, video: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """The segments of pairs with two or more actions, and, by the quirk, of a video's last such pair.
 
-        Args:
-            segments: M of them.
-            video: (M,) in the batch.
-
         Returns:
-            (K,) rows of `segments`; (K,) their groups; (G,) the video of each group.
+            (K,) rows of M `segments` whose `video` is (M,); (K,) their groups; (G,) the video of each group.
         """
         pair, first = np.unique(segments.pair, return_index=True)
         actions = np.bincount(segments.pair[segments.action], minlength=int(pair.max(initial=-1)) + 1)[pair]

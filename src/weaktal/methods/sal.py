@@ -24,7 +24,7 @@ from weaktal.features.sampling import at_most_rows, chained_rows, perturbed_rows
 from weaktal.localize.classes import likely_classes
 from weaktal.localize.curves import find_runs, outer_inner_contrast, upsample
 from weaktal.localize.nms import nms, soft_nms_once
-from weaktal.methods.label_prior import LabelWarmup, PriorBatch
+from weaktal.methods.label_prior import LabelWarmup, PriorBatch, WarmupShare
 from weaktal.methods.protocol import Batch, MethodConfig, SnippetMethod, Stage, TrainingData, snippet_scores
 from weaktal.methods.published import published_weights, shape_of
 from weaktal.nn.dropout import Dropout
@@ -83,9 +83,7 @@ class SALConfig(MethodConfig):
     soft_nms: bool = Field(True, description="suppressed segments stay, with a lowered score")
     soft_nms_alpha: float = Field(0.3, gt=0, description="width of that decay")
 
-    label_warmup: float = Field(
-        0.0, ge=0, le=1, description="not published: share of steps whose pseudo positives `LabelWarmup` says"
-    )
+    label_warmup: WarmupShare = 0.0
 
     # quirks of the published code
     pool_power: Literal[1, 2] = Field(2, description="Z Zᵀ is divided by T to this power; a mean has 1")
@@ -118,12 +116,9 @@ class SALConfig(MethodConfig):
 
 
 def scoring_rows(lengths: IntArray, segments: int, sampling: Sampling) -> tuple[IntArray, IntArray]:
-    """Snippets that are looked at in testing: T `segments`; "activitynet" leaves shorter videos as they are.
+    """Snippets that are looked at in testing, of videos of `lengths` (B,), at least one each.
 
-    Args:
-        lengths: (B,) snippets per video, at least one each; "activitynet" takes a single one twice.
-        segments: T.
-        sampling: the rule.
+    T `segments`; "activitynet" leaves shorter videos as they are, and takes a single snippet twice.
 
     Returns:
         rows (B, S), and how many of them count, (B,); rows after those repeat the video's last snippet.

@@ -362,8 +362,7 @@ def agreement_loss(sequences: Sequence[Tensor], kind: Literal["inner_product", "
     """How far sequences of logits (B, T, C + 1) disagree, over the ordered pairs (p, q) of their softmax.
 
     "inner_product" is the mean of q (log q - p), "kl" of q (log q - log p), over all B T (C + 1) elements.
-    The logarithm is taken of the logits (log-softmax): a probability reaches 0 in float32, where the
-    derivative of q log q is infinite and, times the 0 of the softmax, NaN.
+    Logarithms come from the logits, since a probability may be 0 in float32: there q log q has no gradient.
     """
     logs = torch.stack([s.log_softmax(-1) for s in sequences])
     q = logs.exp()

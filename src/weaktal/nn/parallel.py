@@ -1,11 +1,9 @@
-"""Data-parallel training whose losses still see the whole batch.
+"""Data-parallel training whose losses still see the whole batch: docs/distributed.md says why.
 
-The losses of this field look across videos: pairs of videos, mix-up with a neighbour, running statistics,
-memories, batch normalisation. Averaging the losses of processes would change them. So every process holds
-the whole batch, runs the expensive part, the network, on its share of the rows only (`by_rows`), gathers the
-outputs of all processes, and computes the losses of the whole batch. Everything after the network is the
-same computation on every process; gradients flow back through the gather to the rows of each process and
-the loop sums them. The result is that of one process, to rounding. In one process `by_rows` is a plain call.
+Every process holds the whole batch, runs the network on its share of the rows only (`by_rows`), gathers the
+outputs of all processes, and computes the losses of the whole batch. Gradients flow back through the gather
+to the rows of each process and the loop sums them. The result is that of one process, to rounding. In one
+process `by_rows` is a plain call.
 
 The rule for gradients: every process back-propagates ``loss / processes`` and the loop sums gradients over
 processes. A parameter used outside `by_rows` is then counted once; `_Gather` multiplies by the number of
