@@ -143,6 +143,7 @@ export class AnnotatePage extends HTMLElement {
     this.held = null;
     this.marks = [];
     this.store.close(); // keys are about this video from now on
+    this.player.unload(); // and no picture of the last one stands under its name
     if (this.heading) this.heading.textContent = name;
     try {
       const video = await this.store.open(name);
@@ -574,8 +575,10 @@ export class AnnotatePage extends HTMLElement {
     if (player.playing && !player.loop) timeline.follow(time, true);
     timeline.paint();
     if (this.clock) this.clock.textContent = `${clock(time, 2)} / ${clock(player.duration || timeline.duration)}`;
-    if (this.frameNo && player.frames)
-      this.frameNo.textContent = `${(player.goal >= 0 ? player.goal : player.index) + 1} of ${player.frames.length}`;
+    if (this.frameNo)
+      this.frameNo.textContent = player.frames
+        ? `${(player.goal >= 0 ? player.goal : player.index) + 1} of ${player.frames.length}`
+        : "";
     this.dataset.time = String(time);
     this.dataset.frame = String(player.goal >= 0 ? player.goal : player.index);
   }

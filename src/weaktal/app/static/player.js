@@ -42,6 +42,10 @@ export class Player extends EventTarget {
 
   watch() {
     this.video.requestVideoFrameCallback((_, about) => {
+      if (this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) { // a last picture of the video before
+        this.watch();
+        return;
+      }
       if (this.frames && this.origin === null) this.origin = about.mediaTime - (this.frames[0] ?? 0);
       else if (!this.frames) this.first ??= about.mediaTime;
       const index = this.nearest(about.mediaTime - (this.origin ?? 0));
@@ -89,6 +93,7 @@ export class Player extends EventTarget {
     this.frames = null;
     this.video.removeAttribute("src");
     this.video.load();
+    this.tell("frame");
   }
 
   get playing() {
