@@ -373,6 +373,20 @@ def test_a_long_video_is_read_in_parts(page: Any, server: Server, tmp_path: Path
         assert (part.status_code, len(part.content)) == (206, 1000)
     page.reload()
     page.wait_for_selector(".row")
+    # a place that is asked for before the first picture is there: the clocks must not be told from that one
+    page.evaluate("() => { location.hash = '#/annotate/long'; }")
+    page.wait_for_function(
+        """() => {
+          const { player } = document.querySelector('wt-annotate') ?? {};
+          if (!player?.frames) return false;
+          player.show(9000);
+          return true;
+        }""",
+        polling=1,
+    )
+    assert shown(page) == 9000
+    page.wait_for_function("() => document.querySelector('.stage video').currentTime === 4500.25")
+    page.click("nav >> text=Library")
     open_video(page, "long")
     for index in (13_000, 77, 7_200, 14_399):
         page.evaluate("(i) => document.querySelector('wt-annotate').player.show(i)", index)

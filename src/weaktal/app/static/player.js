@@ -1,5 +1,7 @@
 // The player: a video that knows which picture it shows, and steps from picture to picture.
 
+const PATIENCE = 2000; // milliseconds
+
 /**
  * Events: "frame" (another picture is shown), "state" (plays, stops, another speed), "trouble" (cannot be played).
  */
@@ -20,6 +22,10 @@ export class Player extends EventTarget {
     this.index = 0;
     /** The picture that was asked for and is not there yet, or -1. */
     this.goal = -1;
+    // what was asked for before the clocks were known: until then no place of the video has a time
+    /** @type {number | null} */
+    this.wish = null;
+    this.willPlay = false;
     this.duration = 0;
     this.rate = 1;
     this.reverse = 0;
@@ -32,6 +38,7 @@ export class Player extends EventTarget {
     this.video.addEventListener("ratechange", () => this.tell("state"));
     this.video.addEventListener("seeked", () => this.arrived());
     this.video.addEventListener("error", () => this.tell("trouble"));
+    this.video.addEventListener("loadeddata", () => this.soon(this.loads));
     this.watch();
   }
 
@@ -42,21 +49,47 @@ export class Player extends EventTarget {
 
   watch() {
     this.video.requestVideoFrameCallback((_, about) => {
-      if (this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) { // a last picture of the video before
-        this.watch();
-        return;
-      }
-      if (this.frames && this.origin === null) this.origin = about.mediaTime - (this.frames[0] ?? 0);
-      else if (!this.frames) this.first ??= about.mediaTime;
-      const index = this.nearest(about.mediaTime - (this.origin ?? 0));
-      if (this.goal < 0 || index === this.goal || !this.video.seeking) {
-        this.index = index;
-        if (index === this.goal) this.goal = -1;
-      }
-      if (this.loop && !this.video.paused && this.time >= this.loop[1]) this.seek(this.loop[0]);
-      this.tell("frame");
+      // (with nothing loaded it is a last picture of the video before)
+      if (this.video.readyState !== HTMLMediaElement.HAVE_NOTHING) this.shows(about.mediaTime);
       this.watch();
     });
+  }
+
+  /** Another picture is shown. @param {number} mediaTime of the browser's clock */
+  shows(mediaTime) {
+    this.first ??= mediaTime;
+    this.begin();
+    if (this.origin === null) return;
+    const index = this.nearest(mediaTime - this.origin);
+    if (this.goal < 0 || index === this.goal || !this.video.seeking) {
+      this.index = index;
+      if (index === this.goal) this.goal = -1;
+    }
+    if (this.loop && !this.video.paused && this.time >= this.loop[1]) this.seek(this.loop[0]);
+    this.tell("frame");
+  }
+
+  /** A browser that does not tell of its first picture (it may hide the page) has a clock as ours. @param {number} load */
+  soon(load) {
+    setTimeout(() => {
+      if (load !== this.loads) return;
+      if (!this.frames) this.soon(load);
+      else {
+        this.first ??= this.frames[0] ?? 0;
+        this.begin();
+      }
+    }, PATIENCE);
+  }
+
+  /** Once the first picture is shown and all times are known, one clock can be told from the other. */
+  begin() {
+    if (this.origin !== null || this.first === null || this.frames === null) return;
+    this.origin = this.first - (this.frames[0] ?? 0);
+    if (this.wish !== null) this.seek(this.wish);
+    else this.go();
+    if (this.willPlay) this.play();
+    this.wish = null;
+    this.willPlay = false;
   }
 
   /**
@@ -73,6 +106,7 @@ export class Player extends EventTarget {
     this.first = null;
     this.index = 0;
     this.goal = -1;
+    this.wish = null;
     this.loop = null;
     this.duration = duration ?? 0;
     this.video.src = `/media/${encodeURIComponent(name)}?v=${encodeURIComponent(stamp)}`;
@@ -81,9 +115,8 @@ export class Player extends EventTarget {
     const frames = new Float64Array(await found.arrayBuffer());
     if (load !== this.loads) return;
     this.frames = frames;
-    // the browser has shown its first picture already: that is when this one is on its clock
-    if (this.first !== null) this.origin = this.first - (frames[0] ?? 0);
     this.duration = Math.max(duration ?? 0, this.end(this.frames.length - 1));
+    this.begin();
     this.tell("frame");
   }
 
@@ -97,7 +130,7 @@ export class Player extends EventTarget {
   }
 
   get playing() {
-    return this.reverse !== 0 || (!this.video.paused && !this.video.ended);
+    return this.willPlay || this.reverse !== 0 || (!this.video.paused && !this.video.ended);
   }
 
   /** The time of the picture that is shown (or was asked for), seconds. */
@@ -153,15 +186,16 @@ export class Player extends EventTarget {
   /** @param {number} seconds */
   seek(seconds) {
     if (this.frames) this.show(this.at(Math.max(0, seconds)));
-    else this.video.currentTime = Math.max(0, seconds) + (this.origin ?? 0);
+    else this.wish = seconds;
   }
 
   go() {
-    if (this.video.seeking || this.goal < 0) return; // the next one starts when this one has arrived
+    // (while it seeks, the next one starts when this one has arrived)
+    if (this.origin === null || this.video.seeking || this.goal < 0) return;
     const start = this.frames?.[this.goal] ?? 0;
     // in the middle of the picture: neither neighbour is a rounding error away
     this.asked = this.goal;
-    this.video.currentTime = (this.origin ?? 0) + (start + this.end(this.goal)) / 2;
+    this.video.currentTime = this.origin + (start + this.end(this.goal)) / 2;
   }
 
   arrived() {
@@ -189,6 +223,10 @@ export class Player extends EventTarget {
 
   play() {
     this.halt();
+    if (this.origin === null) {
+      this.willPlay = true;
+      return;
+    }
     if (this.frames && this.index >= this.frames.length - 1) this.show(0);
     this.video.playbackRate = this.rate;
     void this.video.play().catch(() => undefined);
@@ -203,6 +241,7 @@ export class Player extends EventTarget {
   halt() {
     clearInterval(this.reverse);
     this.reverse = 0;
+    this.willPlay = false;
   }
 
   /** @param {number} rate */
