@@ -23,6 +23,11 @@ DROP = """(time) => {
   document.querySelector('wt-annotate').drop(first, time);
 }"""
 
+LENGTHS = """() => {
+  const all = [...document.querySelectorAll('.row .c-length')].map((e) => e.textContent);
+  return all.length === 8 && !all.includes('–');
+}"""
+
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Any:
@@ -552,10 +557,7 @@ def test_bulk_tags_filter_and_sort(page: Any, server: Server) -> None:
     entry = until(lambda: (e := server.saved()["demo_test_001"]).get("labels") and e, "the tag")
     assert (entry["labels"], entry["subset"]) == (["Jump"], "test")
     page.fill("input[type=search]", "")
-    page.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('.row .c-length')].map((e) => e.textContent);"
-        " return all.length === 8 && !all.includes('–'); }"
-    )
+    page.wait_for_function(LENGTHS)
     page.click(".table-head >> text=Length")
     lengths = page.eval_on_selector_all(".row .c-length", "(all) => all.map((e) => e.textContent)")
     assert lengths == sorted(lengths, reverse=True)
@@ -645,10 +647,7 @@ def test_what_happens_while_the_page_loads_is_heard(browser: Any, server: Server
 
     page.route("**/api/project?*", hold)
     page.goto(server.url)
-    page.wait_for_function(
-        "() => { const all = [...document.querySelectorAll('.row .c-length')].map((e) => e.textContent);"
-        " return all.length === 8 && !all.includes('–'); }"
-    )
+    page.wait_for_function(LENGTHS)
     context.close()
 
 

@@ -213,13 +213,15 @@ class Proxies:
         same = said == {"bytes": stat.st_size, "modified": stat.st_mtime_ns}
         return path if same and path.exists() else None
 
-    def state(self, name: str) -> dict[str, Any]:
-        """What becomes of a proxy.
+    def state(self, name: str, source: Path | None = None) -> dict[str, Any]:
+        """What becomes of a proxy; where the video's file is given, one that lies there already counts.
 
         ``state``: "none", "waiting", "making" (with ``share``), "ready" or "failed" (with ``error``);
         ``stamp``: of two states the one with the greater is the newer one.
         """
-        return self.states.get(name, {"state": "none", "stamp": 0})
+        known = self.states.get(name, {"state": "none", "stamp": 0})
+        ready = source is not None and self.ready(name, source) is not None
+        return {**known, "state": "ready"} if ready else known
 
     def ask(self, name: str, source: Path) -> None:
         """Make a proxy, after those that were asked for before."""

@@ -376,8 +376,7 @@ class Room:
                 raise InputError("the video's file is not there", found=name)
             if self.proxies.ready(name, path) is None:
                 self.proxies.ask(name, path)
-                return self.proxies.state(name)
-            return {**self.proxies.state(name), "state": "ready"}
+            return self.proxies.state(name, path)
 
         return await answer(work)
 

@@ -72,7 +72,7 @@ class Views:
             if row is None:
                 row = self._row(name)
                 if row is not None:
-                    self._rows[name] = row = {**row, "stamp": next(self._stamps)}
+                    self._rows[name] = row
             return row
 
     def _removed(self, name: str) -> dict[str, Any]:
@@ -113,6 +113,7 @@ class Views:
             "features": name in self.features,
             "trouble": trouble(video, media),
             "playable": bool(media and media.playable),
+            "stamp": next(self._stamps),
         }
 
     def project_view(self, author: str) -> dict[str, Any]:
@@ -152,7 +153,6 @@ class Views:
                 raise InputError("no such video in this project", found=name)
             records = {k: document.state[k] for k in document.keys_of_video(name)}
             path = project.video_path(name)
-            ready = path is not None and self.proxies.ready(name, path) is not None
             return {
                 "row": row,
                 "version": document.version,
@@ -166,7 +166,7 @@ class Views:
                     "playable": media.playable,
                     "stamp": f"{media.bytes}-{media.modified}",
                     "path": str(path) if path else "",
-                    "proxy": self.proxies.state(name) | ({"state": "ready"} if ready else {}),
+                    "proxy": self.proxies.state(name, path),
                 },
             }
 

@@ -22,9 +22,9 @@ export class Player extends EventTarget {
     this.index = 0;
     /** The picture that was asked for and is not there yet, or -1. */
     this.goal = -1;
-    // what was asked for before the clocks were known: until then no place of the video has a time
-    /** @type {number | null} */
+    /** A time that was asked for before those of the pictures were known. @type {number | null} */
     this.wish = null;
+    /** It was to play before one clock could be told from the other. */
     this.willPlay = false;
     this.duration = 0;
     this.rate = 1;
@@ -38,7 +38,7 @@ export class Player extends EventTarget {
     this.video.addEventListener("ratechange", () => this.tell("state"));
     this.video.addEventListener("seeked", () => this.arrived());
     this.video.addEventListener("error", () => this.tell("trouble"));
-    this.video.addEventListener("loadeddata", () => this.soon(this.loads));
+    this.video.addEventListener("loadeddata", () => this.soon());
     this.watch();
   }
 
@@ -69,15 +69,14 @@ export class Player extends EventTarget {
     this.tell("frame");
   }
 
-  /** A browser that does not tell of its first picture (it may hide the page) has a clock as ours. @param {number} load */
-  soon(load) {
+  /** A browser that does not tell of its first picture (it may hide the page) has a clock as ours. */
+  soon() {
+    const { loads, frames } = this;
+    if (!frames || this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return; // what comes second calls again
     setTimeout(() => {
-      if (load !== this.loads) return;
-      if (!this.frames) this.soon(load);
-      else {
-        this.first ??= this.frames[0] ?? 0;
-        this.begin();
-      }
+      if (loads !== this.loads) return;
+      this.first ??= frames[0] ?? 0;
+      this.begin();
     }, PATIENCE);
   }
 
@@ -85,11 +84,8 @@ export class Player extends EventTarget {
   begin() {
     if (this.origin !== null || this.first === null || this.frames === null) return;
     this.origin = this.first - (this.frames[0] ?? 0);
-    if (this.wish !== null) this.seek(this.wish);
-    else this.go();
+    this.go();
     if (this.willPlay) this.play();
-    this.wish = null;
-    this.willPlay = false;
   }
 
   /**
@@ -116,7 +112,9 @@ export class Player extends EventTarget {
     if (load !== this.loads) return;
     this.frames = frames;
     this.duration = Math.max(duration ?? 0, this.end(this.frames.length - 1));
+    if (this.wish !== null) this.seek(this.wish);
     this.begin();
+    this.soon();
     this.tell("frame");
   }
 
@@ -136,8 +134,7 @@ export class Player extends EventTarget {
   /** The time of the picture that is shown (or was asked for), seconds. */
   get time() {
     const index = this.goal >= 0 ? this.goal : this.index;
-    if (this.frames) return this.frames[index] ?? 0;
-    return Math.max(0, this.video.currentTime - (this.origin ?? 0));
+    return this.frames?.[index] ?? 0;
   }
 
   /** When a picture makes way for the next one. @param {number} index */
