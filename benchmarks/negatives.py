@@ -52,7 +52,7 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "issf": {"epochs": 20, "lr": 3e-4},
     "sal": {},
     "asm_loc": {"epochs": 50, "learning_rate": 3e-4},
-    "stcl_net": {"iterations": 150, "learning_rate": 7e-4},
+    "stcl_net": {},
     "lac": {},
     "tspnet": {},
     "hr_pro_snippets": {"steps": 200, "lr": 3e-4},

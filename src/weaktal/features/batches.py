@@ -146,6 +146,15 @@ class TrainingData:
         n = len(self)
         return max(1, n // batch_size if drop_last else -(-n // batch_size))
 
+    def lengthened(self, steps: int) -> int:
+        """The steps of a schedule that counts steps, `steps` where every video has a label.
+
+        Videos without any action come on top: there are as many more steps as let the others be seen as
+        often as without them. A schedule that counts epochs does so by itself.
+        """
+        labelled = int(self.labels.any(dim=1).sum())
+        return -(-steps * len(self) // labelled) if labelled else steps
+
     def batch(self, video: np.ndarray, features: Tensor) -> Batch:
         """Videos with `features` (B, S, D) that were sampled evenly from each; all S rows count."""
         size = features.shape[1]

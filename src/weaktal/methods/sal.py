@@ -412,7 +412,7 @@ class SAL(SnippetMethod):
     def stages(self, data: TrainingData) -> Sequence[Stage]:
         c = self.config
         epoch = data.steps_per_epoch(c.batch_size, drop_last=c.drop_last)
-        return [Stage("train", c.steps or c.epochs * epoch, epoch)]
+        return [Stage("train", data.lengthened(c.steps) if c.steps else c.epochs * epoch, epoch)]
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         c = self.config

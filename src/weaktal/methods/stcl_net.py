@@ -617,7 +617,8 @@ class STCLNet(SnippetMethod):
         return self._training_data[1]
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
-        train = Stage("train", self.config.iterations, min(self.config.log_every, self.config.iterations))
+        steps = data.lengthened(self.config.iterations)
+        train = Stage("train", steps, min(self.config.log_every, steps))
         return [train, Stage("exemplars", 0, 1)] if self.config.exemplars == "cached" else [train]
 
     def begin_stage(self, stage: int, data: TrainingData) -> None:
@@ -635,7 +636,7 @@ class STCLNet(SnippetMethod):
         video = draw_videos(rng, lists, min(c.pairs, c.batch_size // 2), c.batch_size)
         rows = perturbed_rows(bank.lengths[video], c.snippets, rng)
         batch = data.batch(video, bank.rows(video, rows))
-        prior = self.warmup.prior(data, step / c.iterations, video, rows)
+        prior = self.warmup.prior(data, step / self.stages(data)[stage].steps, video, rows)
         return ExemplarBatch(**vars(batch), bank=bank, exemplars=self._draw_exemplars(rng, data), prior=prior)
 
     def _draw_exemplars(self, rng: AnyGenerator, data: TrainingData) -> Tensor:

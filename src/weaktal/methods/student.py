@@ -463,7 +463,8 @@ class Student(Method):
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
         epoch = data.steps_per_epoch(self.config.batch_size)
-        return [Stage(f"round{r + 1}", self.config.steps, epoch) for r in range(self.config.rounds)]
+        steps = data.lengthened(self.config.steps)
+        return [Stage(f"round{r + 1}", steps, epoch) for r in range(self.config.rounds)]
 
     def begin_stage(self, stage: int, data: TrainingData) -> None:
         found = self.taught_again(data) if stage else data.proposals
@@ -489,7 +490,7 @@ class Student(Method):
 
     @torch.no_grad()
     def before_step(self, stage: int, step: int, data: TrainingData) -> None:
-        done = stage * self.config.steps + step
+        done = stage * data.lengthened(self.config.steps) + step
         share = 1 - min(self.config.momentum, (1 + done) / (10 + done))  # at first there is little to keep
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, share)

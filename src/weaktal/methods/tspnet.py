@@ -251,8 +251,8 @@ class TSPNet(Method):
         return self._labels
 
     def stages(self, data: TrainingData) -> Sequence[Stage]:
-        batch = self.config.batch_size
-        return [Stage("train", self.config.steps, data.steps_per_epoch(batch, drop_last=True))]
+        epoch = data.steps_per_epoch(self.config.batch_size, drop_last=True)
+        return [Stage("train", data.lengthened(self.config.steps), epoch)]
 
     def begin_stage(self, stage: int, data: TrainingData) -> None:
         self.shift = self._labels = None
