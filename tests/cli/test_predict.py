@@ -213,23 +213,24 @@ def test_a_calibrated_run_shows_what_keeps_to_the_rate(
     (run.folder / "calibration.json").write_text(made.model_dump_json())
     assert made.threshold(0.05) == np.nextafter(between, np.inf)
     assert predict(folder, tmp_path / "default") == 0
-    said = capsys.readouterr().out
+    said, told = capsys.readouterr()
     assert f"{low}: nothing found" in said
     assert f"{high}: nothing found" not in said
     assert f"{high}: " in said
+    assert "videos show nothing, so that false alarms stay at 5 %; --false-alarms 0.2 shows more" in told
     assert (tmp_path / f"default/segments/{low}.srt").read_text() == ""
     assert (
-        "false alarms in at most 5 % of the videos without a class"
+        "false alarms in at most 5 % of the videos, whatever the class"
         in (tmp_path / "default/report.html").read_text()
     )
     rows = (tmp_path / "default/segments.csv").read_text()
     assert high in rows
     assert low not in rows
     assert len(load_detections(tmp_path / "default/detections.json")) == len(found)
-    assert predict(folder, tmp_path / "default", "--per", "video") == 0
+    assert predict(folder, tmp_path / "default", "--per", "class") == 0
     assert f"{low}: nothing found" in capsys.readouterr().out
     assert (
-        "false alarms in at most 5 % of the videos, whatever the class"
+        "false alarms in at most 5 % of the videos without a class"
         in (tmp_path / "default/report.html").read_text()
     )
     for rate in ("0.9", "off"):  # everything, and what has 0.7 of each video's best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,33 @@ def test_a_batch_in_which_nothing_occurs(name: str) -> None:
             optimizer.zero_grad()
     # STCL-Net begins every batch with pairs of one class
     assert kinds == ({False} if name == "stcl_net" else {True, False})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("hr_pro_snippets", {}),
+        ("lac", {}),
+        ("sal", {"steps": 7}),
+        ("stcl_net", {}),
+        ("student", {}),
+        ("tspnet", {}),
+    ],
+)
+def test_a_schedule_that_counts_steps_shows_the_other_videos_as_often(
+    name: str, settings: dict[str, int]
+) -> None:
+    data, method = tiny.data(name), tiny.build(name, **settings)
+    all_labelled = method.stages(data)
+    some = without(data, *range(len(data) // 3))
+    share = len(data) / (len(data) - len(data) // 3)
+    for short, long in zip(all_labelled, method.stages(some), strict=True):
+        assert long.steps == math.ceil(share * short.steps)
+        assert long.steps > short.steps or not short.steps
+    # nothing to see as often: the schedule is what it says
+    assert [s.steps for s in method.stages(without(data, *range(len(data))))] == [
+        s.steps for s in all_labelled
+    ]
 
 
 @pytest.mark.parametrize("name", list(CLASSIFIER))

@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from weaktal.dataset import Dataset
 from weaktal.formats import load_detections
 from weaktal.localize.fusion import Scale, fuse_detections
 from weaktal.train import refits
-from weaktal.train.calibration import Calibration, HeldOut, Pair, least_shown, read_calibration
+from weaktal.train.calibration import Calibration, HeldOut, Pair, Per, least_shown, read_calibration
 from weaktal.train.localize import found_by
 from weaktal.train.refits import Folds, carried_over, fold_of, refit_fold
 
@@ -148,7 +148,7 @@ def made(**about: Any) -> Calibration:
 def test_the_table_says_what_each_rate_costs() -> None:
     calibration = made()
     # 41 x 0.05 - 1 = 1.05 of 40 videos may be wrong: one, the best of which scores 0.4
-    assert calibration.threshold(0.05) == np.nextafter(0.39, 1)
+    assert calibration.threshold(0.05) == calibration.threshold(0.05, "class") == np.nextafter(0.39, 1)
     point = calibration.at(calibration.threshold(0.05))
     assert point.false_alarms == pytest.approx(1 / 40)
     assert point.recall == pytest.approx(10 / 40)
@@ -156,7 +156,7 @@ def test_the_table_says_what_each_rate_costs() -> None:
     text = str(calibration)
     assert "40 videos, held out in 2 folds" in text
     assert "1 %  too few videos to promise it" in text
-    assert "     5 %       0.39         2.5 %         2.5 %    0.25  0.28" in text
+    assert "  5 %       0.39             2.5 %    2.5 %    0.25  0.28" in text
     with pytest.raises(InputError, match=r"found 0.01 with 40 videos, expected 0.025 or more"):
         calibration.threshold(0.01)
     again = Calibration.model_validate_json(calibration.model_dump_json())
@@ -176,11 +176,15 @@ def test_a_rate_of_videos_counts_a_video_once() -> None:
     ]
     calibration = made().model_copy(update={"videos": tuple(quiet)})
     # 41 x 0.1 - 1 = 3.1 of 40 videos may be wrong: three pairs of either class, or the two videos at 0.4
-    assert calibration.threshold(0.1) == np.nextafter(0.37, 1)
-    assert calibration.threshold(0.1, "video") == np.nextafter(0.39, 1)
-    assert calibration.at(calibration.threshold(0.1, "video")).wrong_videos == 2 / 40
+    assert calibration.threshold(0.1, "class") == np.nextafter(0.37, 1)
+    assert calibration.threshold(0.1) == np.nextafter(0.39, 1)
+    assert calibration.at(calibration.threshold(0.1)).wrong_videos == 2 / 40
+    for per in get_args(Per):
+        point = calibration.table([0.1], per)[0.1]
+        assert point is not None
+        assert point.threshold == calibration.threshold(0.1, per)
     with pytest.raises(InputError, match=r"found 0.02 with 40 videos, expected 0.025 or more"):
-        calibration.threshold(0.02, "video")
+        calibration.threshold(0.02)
 
 
 def test_what_is_unknown_is_no_false_alarm() -> None:
@@ -245,7 +249,7 @@ def test_the_report_shows_the_table_of_thresholds(trained: Path, tmp_path: Path)
     point = calibration.at(calibration.threshold(0.2))
     assert "run0: false alarms asked for" in page
     assert (
-        f"<td>at most 20 %</td><td>{point.threshold:.3g}</td><td>{100 * point.false_alarms:.1f} %</td>"
+        f"<td>at most 20 %</td><td>{point.threshold:.3g}</td><td>{100 * point.wrong_videos:.1f} %</td>"
         in page
     )
     assert "at most 5 %" not in page

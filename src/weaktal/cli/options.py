@@ -244,15 +244,15 @@ def add_false_alarms(parser: argparse.ArgumentParser, what: str, default: str) -
         "--false-alarms",
         type=rate,
         metavar="RATE",
-        help=f"{what}, at the score at which a class is shown in at most so many of the videos without it "
-        f"(after weaktal calibrate); {default}",
+        help=f"{what}, at the score at which at most this share of the videos shows any class that it does "
+        f"not have (after weaktal calibrate); {default}",
     )
     parser.add_argument(
         "--per",
         choices=("class", "video"),
-        default="class",
-        help="video: that rate is the share of the videos that show any class they do not have; stricter "
-        "(default class: mean over classes of the share of the videos without the class)",
+        default="video",
+        help="class: that rate is the mean over classes of the share of the videos without the class that "
+        "show it, which shows more (default video)",
     )
 
 

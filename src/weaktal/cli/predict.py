@@ -59,5 +59,13 @@ def run(args: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     if found.videos:
         print(found)
+    silent = sum(not len(found.clear.of(name)) for name in found.videos)
+    if silent and found.false_alarms is not None and found.false_alarms < 0.5:
+        more = min(0.5, 4 * found.false_alarms)
+        print(
+            f"{silent} of {len(found.videos)} videos show nothing, so that false alarms stay at "
+            f"{100 * found.false_alarms:g} %; --false-alarms {more:g} shows more",
+            file=sys.stderr,
+        )
     print(f"{len(found.detections)} detections in {len(found.videos)} videos: {args.out}", file=sys.stderr)
     return 2 if found.failed else 0

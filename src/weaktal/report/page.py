@@ -48,9 +48,9 @@ def write_report(
         thumbnails: images along a video's time axis, as data URLs.
         baselines: mAP rows to compare with, at the thresholds of the first run (a chance baseline, say).
         notes: remarks below the table.
-        thresholds: by run that is calibrated, a row per rate of false alarms: "rate", "threshold" (-inf for
-            none), "held_out", "held_out_videos", "held_out_recall", "segments", and in the videos of the page
-            "false_alarms", "wrong_videos" and "recall".
+        thresholds: by run that is calibrated, a row per rate of videos with false alarms: "rate", "threshold"
+            (-inf for none), "held_out", "held_out_videos", "held_out_recall", "segments", and in the videos
+            of the page "false_alarms", "wrong_videos" and "recall".
         agreed: what most of several runs find, see `weaktal.localize.fusion.agreed`.
         shown: of what each run shows, and of `agreed`: "segments", the share of them that is right
             ("precision") and the share of instances that they find ("recall"), at tIoU 0.5.

@@ -38,7 +38,7 @@ FloatArray = NDArray[np.float64]
 
 FILE = "calibration.json"
 Per = Literal["class", "video"]  # what a rate is a share of, see `Calibration.threshold`
-RATE = 0.05  # what `weaktal predict` keeps to by itself
+RATE = 0.05  # of videos: what `weaktal predict` keeps to by itself
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the table
 
 
@@ -135,29 +135,34 @@ class Calibration(BaseModel):
         complete = np.array([v.complete for v in self.videos], bool)
         return np.asarray(~self.present & complete[:, None])
 
-    def threshold(self, rate: float = RATE, per: Per = "class") -> float:
+    def threshold(self, rate: float = RATE, per: Per = "video") -> float:
         """The least score at which the expected rate of false alarms is at most `rate`.
 
         Args:
             rate: above 0 and below 1.
-            per: "class": mean over classes of the share of videos without the class that show it. "video":
-                share of the videos that show any class which does not occur in them.
+            per: "video": share of the videos that show any class which does not occur in them. "class": mean
+                over classes of the share of videos without the class that show it; of many classes each
+                adds its own.
 
         Raises:
             InputError: so few videos can promise no rate as low as this one.
         """
         if not 0 < rate < 1:
             raise InputError("not a rate of false alarms", found=rate, expected="above 0 and below 1")
-        top, absent = (self.top, self.absent) if per == "class" else any_class(self.top, self.absent)
-        found = threshold_for(top, absent, rate)
+        losses = self._losses(per)
+        found = threshold_for(*losses, rate)
         if found is None:
-            least = math.ceil(1000 * least_rate(absent)) / 1000
+            least = math.ceil(1000 * least_rate(losses[1])) / 1000
             raise InputError(
                 "so few held-out videos can promise no rate of false alarms as low as that",
                 found=f"{rate:g} with {len(self.videos)} videos",
                 expected=f"{least:g} or more",
             )
         return found
+
+    def _losses(self, per: Per) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """`top` and `absent` as a rate of classes or of videos counts them."""
+        return (self.top, self.absent) if per == "class" else any_class(self.top, self.absent)
 
     def at(self, threshold: float) -> Point:
         """False alarms, recall and segments at a threshold."""
@@ -170,11 +175,11 @@ class Calibration(BaseModel):
             float((np.array(segments) >= threshold).sum()) / max(1, len(self.videos)),
         )
 
-    def table(self, rates: Sequence[float] = RATES) -> dict[float, Point | None]:
-        """By the rate asked for; None where so few videos cannot promise it."""
+    def table(self, rates: Sequence[float] = RATES, per: Per = "video") -> dict[float, Point | None]:
+        """By the rate asked for, see `threshold`; None where so few videos cannot promise it."""
         out: dict[float, Point | None] = {}
         for rate in rates:
-            found = threshold_for(self.top, self.absent, rate)
+            found = threshold_for(*self._losses(per), rate)
             out[rate] = None if found is None else self.at(found)
         return out
 
@@ -182,18 +187,17 @@ class Calibration(BaseModel):
         """The table, for people."""
         lines = [
             f"{len(self.videos)} videos, held out in {self.folds} folds; {len(self.classes)} classes",
-            f"{'at most':>8}  {'threshold':>9}  {'false alarms':>12}  {'in any class':>12}  {'recall':>6}  "
-            "segments a video",
+            f"{'of videos at most':>17}  {'threshold':>9}  {'show a false one':>16}  {'a class':>7}  "
+            f"{'recall':>6}  segments a video",
         ]
         for rate, point in self.table().items():
             if point is None:
-                lines.append(f"{100 * rate:6g} %  too few videos to promise it")
+                lines.append(f"{100 * rate:15g} %  too few videos to promise it")
                 continue
             least = "none" if point.threshold == -math.inf else f"{point.threshold:.4g}"
             lines.append(
-                f"{100 * rate:6g} %  {least:>9}  {100 * point.false_alarms:10.1f} %  "
-                f"{100 * point.wrong_videos:10.1f} %  {point.recall:6.2f}  "
-                f"{point.segments:.2f}"
+                f"{100 * rate:15g} %  {least:>9}  {100 * point.wrong_videos:14.1f} %  "
+                f"{100 * point.false_alarms:5.1f} %  {point.recall:6.2f}  {point.segments:.2f}"
             )
         return "\n".join([*lines, *self.notes])
 
@@ -233,7 +237,7 @@ def read_calibration(run: Run | PathLike) -> Calibration | None:
 
 
 def least_shown(
-    run: Run, rate: float | Literal["off"] | None, per: Per = "class"
+    run: Run, rate: float | Literal["off"] | None, per: Per = "video"
 ) -> tuple[float | None, float | None, tuple[str, ...]]:
     """From which score on segments of a run are shown.
 
@@ -272,7 +276,7 @@ def least_shown(
         return None, None, (f"the calibration is not used: {error}",)
 
 
-def least_words(least: float | None, rate: float | None, per: Per = "class") -> str:
+def least_words(least: float | None, rate: float | None, per: Per = "video") -> str:
     """What a page says of the least score that it shows, see `least_shown`."""
     if least is None:
         return f"{CLEAR:g} of the best in each video"

@@ -53,7 +53,7 @@ def localize_run(
     settings: Mapping[str, Any] | None = None,
     proposals: PathLike | None = None,
     false_alarms: float | Literal["off"] = "off",
-    per: Per = "class",
+    per: Per = "video",
     device: str = "auto",
     max_memory: str | None = None,
 ) -> Localized:

@@ -85,7 +85,7 @@ def predict(
     options: Mapping[str, Any] | None = None,
     threshold: float | None = None,
     false_alarms: float | Literal["off"] | None = None,
-    per: Per = "class",
+    per: Per = "video",
     chunk: float | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -105,11 +105,11 @@ def predict(
             (what a run's files name is never loaded as code).
         options: of the backbone, in place of those that the run was trained with.
         threshold: least score of a clear segment; default that of `false_alarms`.
-        false_alarms: how often a class may be shown in videos without it: mean over classes, above 0 and
-            below 1. Default 0.05 for a run that has a calibration which can promise that (see
+        false_alarms: the share of the videos that may show any class which does not occur in them, above 0
+            and below 1. Default 0.05 for a run that has a calibration which can promise that (see
             `weaktal.calibrate`); others, and "off", show what has 0.7 of the best score in each video.
-        per: "video" if that rate is to be the share of the videos that show any class which does not occur
-            in them; stricter, the more so the more classes there are.
+        per: "class" if that rate is to be the mean over classes of the share of the videos without the class
+            that show it; more is shown, the more so the more classes there are.
         chunk: seconds that the network sees at once; default whole videos, see `weaktal.train.predict`.
         workers: processes for the features, default one per core.
         device: where the network runs, see `weaktal.train.loop.launch`.
