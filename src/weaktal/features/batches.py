@@ -149,8 +149,8 @@ class TrainingData:
     def lengthened(self, steps: int) -> int:
         """The steps of a schedule that counts steps, `steps` where every video has a label.
 
-        Videos without any action come on top: there are as many more steps as let the others be seen as
-        often as without them. A schedule that counts epochs does so by itself.
+        Videos without any action come on top: as many more steps as let the others be seen as often as
+        without them. A schedule that counts epochs does so by itself.
         """
         labelled = int(self.labels.any(dim=1).sum())
         return -(-steps * len(self) // labelled) if labelled else steps
