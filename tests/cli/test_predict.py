@@ -228,7 +228,9 @@ def test_a_calibrated_run_shows_what_keeps_to_the_rate(
     assert low not in rows
     assert len(load_detections(tmp_path / "default/detections.json")) == len(found)
     assert predict(folder, tmp_path / "default", "--per", "class") == 0
-    assert f"{low}: nothing found" in capsys.readouterr().out
+    said, told = capsys.readouterr()
+    assert f"{low}: nothing found" in said
+    assert "--false-alarms 0.2 --per class shows more" in told
     assert (
         "false alarms in at most 5 % of the videos without a class"
         in (tmp_path / "default/report.html").read_text()

@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
         print(found)
     silent = sum(not len(found.clear.of(name)) for name in found.videos)
     if silent and found.false_alarms is not None and found.false_alarms < 0.5:
-        more = min(0.5, 4 * found.false_alarms)
+        more = f"{min(0.5, 4 * found.false_alarms):g}" + (" --per class" if args.per == "class" else "")
         print(
             f"{silent} of {len(found.videos)} videos show nothing, so that false alarms stay at "
-            f"{100 * found.false_alarms:g} %; --false-alarms {more:g} shows more",
+            f"{100 * found.false_alarms:g} %; --false-alarms {more} shows more",
             file=sys.stderr,
         )
     print(f"{len(found.detections)} detections in {len(found.videos)} videos: {args.out}", file=sys.stderr)
