@@ -128,6 +128,10 @@ def test_a_search_looks_at_the_proposals_of_a_base(trained: Path, tmp_path: Path
 
 
 def test_the_app_knows_the_stages_of_the_base_that_was_asked_for() -> None:
-    stages = plan("hr_pro", "own", {**FEW, "base": "lac", "base.steps": 7}, 20, 16, ("a", "b"))
+    few = {**FEW, "base": "lac", "base.steps": 7}
+    stages = plan("hr_pro", "own", few, 20, 20, 16, ("a", "b"))
     assert [(s["folder"], s["steps"]) for s in stages] == [("base", 7), (".", 20)]
+    # with videos in which nothing occurs a schedule that counts steps is longer
+    stages = plan("hr_pro", "own", few, 20, 14, 16, ("a", "b"))
+    assert [(s["folder"], s["steps"]) for s in stages] == [("base", 10), (".", 20)]
     assert split_settings({"base.steps": 3, "lr": 1.0}) == ({"lr": 1.0}, None, {"steps": 3})

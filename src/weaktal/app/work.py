@@ -73,10 +73,19 @@ def plan(
     recipe: str,
     settings: Mapping[str, Any],
     videos: int,
+    labelled: int,
     dim: int,
     classes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The stages of training, those of a base locator first: where they log, name and number of steps."""
+    """The stages of training, those of a base locator first: where they log, name and number of steps.
+
+    Args:
+        method, recipe, settings: what is trained, and how.
+        videos, labelled: how many are trained on, and in how many of them something occurs.
+        dim, classes: of the features, and of the data.
+    """
+    import torch
+
     from weaktal.methods import find_method
     from weaktal.methods.protocol import TrainingData
     from weaktal.train.base_locator import recipe_of
@@ -85,11 +94,11 @@ def plan(
     class Sized(TrainingData):
         """All that stages ask of training data."""
 
-        def __init__(self, length: int) -> None:
-            self.__dict__["_length"] = length
+        def __init__(self) -> None:
+            self.__dict__["labels"] = torch.arange(videos)[:, None] < labelled
 
         def __len__(self) -> int:
-            return int(self.__dict__["_length"])
+            return videos
 
     out: list[dict[str, Any]] = []
     kind = find_method(method)
@@ -100,7 +109,7 @@ def plan(
     for name, each, changed, folder in chain:
         config = resolve_config(name, each or None, changed)
         made = find_method(name)(config, dim=dim, classes=classes)
-        stages = made.stages(Sized(videos))
+        stages = made.stages(Sized())
         out += [{"folder": folder, "name": s.name, "steps": s.steps} for s in stages if s.steps]
     return out
 
@@ -180,7 +189,8 @@ def _train(job: Mapping[str, Any], folder: Path, progress: Progress) -> None:
     progress.step("train", state="running")
     dataset = Dataset.load(job["data"])
     settings = job.get("settings", {})
-    about = (job["method"], job["recipe"], settings, job["videos"], dataset.store.dim, dataset.classes)
+    videos = job["videos"], sum(bool(v.labels) for v in dataset.subset("train"))
+    about = (job["method"], job["recipe"], settings, *videos, dataset.store.dim, dataset.classes)
     threading.Thread(
         target=lambda: progress.step("train", stages=plan(*about)), name="plan", daemon=True
     ).start()
