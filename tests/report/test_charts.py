@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from weaktal.report.charts import Line, Scale, line_chart, thinned
@@ -13,6 +13,8 @@ VALUES = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_s
 
 
 @given(VALUES, st.booleans(), st.integers(3, 8))
+@example([0.0, 1.1641532182693481e-10], False, 3)
+@example([0.0, 1.1e-8], False, 8)
 def test_a_scale_holds_all_values_and_has_few_round_ticks(values: list[float], zero: bool, most: int) -> None:
     scale = Scale.of(values, zero=zero, most=most)
     slack = 1e-6 * (scale.high - scale.low) + 1e-9

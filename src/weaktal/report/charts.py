@@ -47,7 +47,7 @@ class Scale:
         low, high = (float(found.min()), float(found.max())) if len(found) else (0.0, 1.0)
         if zero:
             low, high = min(low, 0.0), max(high, 0.0)
-        if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-8):  # ticks keep ten decimals
             low, high = low - 0.5, high + 0.5
         step = _round_step((high - low) / most)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
