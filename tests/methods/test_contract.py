@@ -65,17 +65,6 @@ def terms(line: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in line.items() if k not in ("total_step", "stage", "step")}
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two states hold the same bits, in the same order."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
-
-
 def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
     """SIGKILL hits one run several times, in any step, event or write; the seed makes failures repeatable."""
     rng = np.random.default_rng(len(name))
@@ -103,10 +92,9 @@ def test_killed_at_random_moments_a_run_resumes_to_the_same_bits(name: str, tmp_
                 file.unlink()
             (out / "checkpoints/last").rmdir()
     run_job(name, out)
-    whole, killed = (tmp_path / r / "checkpoints/last" for r in ("whole", "killed"))
-    assert (whole / "weights.safetensors").read_bytes() == (killed / "weights.safetensors").read_bytes()
-    # by content: a string that was read is another object, which a pickle tells
-    assert same(*(torch.load(r / "state.pt", weights_only=True) for r in (whole, killed)))
+    for file in ("weights.safetensors", "state.pt"):
+        whole, killed = (tmp_path / r / "checkpoints/last" / file for r in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes()
     assert (tmp_path / "whole/log.jsonl").read_text() == (out / "log.jsonl").read_text()
 
 

@@ -260,6 +260,17 @@ STATES: list[dict[str, object]] = [
 ]
 
 
+def test_equal_states_are_equal_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names in a resumed run were read, so that those that are equal are no longer one object."""
+    one, other = "video_1", "".join(["video", "_1"])
+    assert one is not other
+    for folder, names in (("whole", [one, one]), ("resumed", [one, other])):
+        method = fresh()
+        monkeypatch.setattr(method, "training_state", lambda names=names: {"names": names})
+        checkpoint.save(tmp_path / folder, method, None, Position(0, 1, True))
+    assert (tmp_path / "whole/state.pt").read_bytes() == (tmp_path / "resumed/state.pt").read_bytes()
+
+
 @pytest.mark.parametrize("change", STATES)
 def test_a_state_of_another_shape_is_named(tmp_path: Path, last: Path, change: dict[str, object]) -> None:
     older(last)

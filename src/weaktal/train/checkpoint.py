@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -142,17 +143,22 @@ def _recover(path: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _plain(value: Any, where: str) -> None:
-    """Raise unless a value can be loaded again without running code."""
+def _plain(value: Any, where: str) -> Any:
+    """A value as it is written; raises unless it can be loaded again without running code.
+
+    A pickle tells whether two equal strings are one object, which those of a resumed run no longer are. Here
+    they are, so that equal states are equal bytes.
+    """
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _plain(key, where)
-            _plain(item, f"{where}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            _plain(item, f"{where}[{i}]")
-    elif not (value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)):
-        raise TypeError(f"{where} holds a {type(value).__name__}; tensors and plain values only")
+        return {_plain(k, where): _plain(item, f"{where}.{k}") for k, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if type(value) is str:
+        return sys.intern(value)
+    if value is None or isinstance(value, Tensor) or type(value) in (bool, int, float):
+        return value
+    raise TypeError(f"{where} holds a {type(value).__name__}; tensors and plain values only")
 
 
 def save(
@@ -192,8 +198,7 @@ def save(
         "best": best,
         "scaler": dict(scaler or {}),
     }
-    _plain(state, "state")
-    torch.save(state, partial / STATE)
+    torch.save(_plain(state, "state"), partial / STATE)
     about = {"method": method.name, **asdict(position), **(meta or {}), "classes": list(method.classes)}
     about["sha256"] = {file: _sha256(partial / file) for file in (WEIGHTS, STATE)} | {META: _digest(about)}
     (partial / META).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
