@@ -39,6 +39,7 @@ ASKED: tuple[tuple[float, Per], ...] = (
     *((rate, "video") for rate in (0.05, 0.1, 0.2)),
     *((rate, "class") for rate in (0.02, 0.05, 0.1, 0.2)),
 )
+OF: dict[Per, str] = {"video": "of videos", "class": "a class"}
 # changes to the recipe `own`: a run takes five to fifty seconds of a core
 SHORT: dict[str, dict[str, Any]] = {
     "lac": {"steps": 200},
@@ -132,14 +133,14 @@ def tables(records: Sequence[dict[str, Any]]) -> Iterator[str]:
             others = ", ".join(f"{x['others'][0]} of {x['others'][1]}" for x in rows if x["others"])
             yield (
                 f"| {data} | {name} | {np.mean([r['average'] for r in those]):.1f} | "
-                f"{100 * rate:g} % {'of videos' if per == 'video' else 'a class'} | "
+                f"{100 * rate:g} % {OF[per]} | "
                 f"{alarms.mean():.1f} % ({each[0]}) | {worst:.0f} % | {some:.0f} % | "
                 f"{shown.mean():.0f} % ({each[1]}) | "
                 f"{np.mean([x['segments'] for x in rows]):.1f} | {others} |"
             )
     for data in dict.fromkeys(r["data"] for r in records):
         of = [x for r in records if r["data"] == data for x in r["rows"] if x["rate"] == 0.05]
-        for per, what in (("video", "of videos"), ("class", "a class")):
+        for per, what in OF.items():
             rows = [x for x in of if x["per"] == per]
             if not rows:
                 continue

@@ -84,8 +84,6 @@ def plan(
         videos, labelled: how many are trained on, and in how many of them something occurs.
         dim, classes: of the features, and of the data.
     """
-    import torch
-
     from weaktal.methods import find_method
     from weaktal.methods.protocol import TrainingData
     from weaktal.train.base_locator import recipe_of
@@ -95,7 +93,7 @@ def plan(
         """All that stages ask of training data."""
 
         def __init__(self) -> None:
-            self.__dict__["labels"] = torch.arange(videos)[:, None] < labelled
+            self.__dict__["labelled"] = labelled
 
         def __len__(self) -> int:
             return videos

@@ -115,6 +115,11 @@ class TrainingData:
         return torch.tensor(self.weak.multi_hot(), device=self.bank.data.device)
 
     @cached_property
+    def labelled(self) -> int:
+        """In how many videos a class is known to occur."""
+        return int(self.weak.multi_hot().any(axis=1).sum())
+
+    @cached_property
     def known(self) -> Tensor | None:
         """(V, C) bool, see `Batch`, at the device of the features."""
         known = self.weak.known
@@ -152,8 +157,7 @@ class TrainingData:
         Videos without any action come on top: as many more steps as let the others be seen as often as
         without them. A schedule that counts epochs does so by itself.
         """
-        labelled = int(self.labels.any(dim=1).sum())
-        return -(-steps * len(self) // labelled) if labelled else steps
+        return -(-steps * len(self) // self.labelled) if self.labelled else steps
 
     def batch(self, video: np.ndarray, features: Tensor) -> Batch:
         """Videos with `features` (B, S, D) that were sampled evenly from each; all S rows count."""
