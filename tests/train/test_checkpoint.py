@@ -281,6 +281,16 @@ def test_a_state_of_another_shape_is_named(tmp_path: Path, last: Path, change: d
         train(tmp_path / "run", resume=True)
 
 
+def test_the_last_saving_of_a_run_is_finished_where_it_was_cut_between_its_renamings(tmp_path: Path) -> None:
+    train(tmp_path)
+    last = tmp_path / "checkpoints/last"
+    weights = (last / "weights.safetensors").read_bytes()
+    last.rename(checkpoint._siblings(last)[1])
+    train(tmp_path, resume=True)
+    assert (last / "weights.safetensors").read_bytes() == weights
+    assert not checkpoint._siblings(last)[1].exists()
+
+
 def test_a_checkpoint_is_read_where_nothing_may_be_changed(tmp_path: Path) -> None:
     """Leftovers of a saving that is going on, perhaps, stay where they are."""
     train(tmp_path)

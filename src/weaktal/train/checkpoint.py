@@ -133,8 +133,11 @@ def _keeps_previous(path: Path) -> bool:
     return path.name == "last"
 
 
-def _recover(path: Path) -> None:
-    """Finish or undo a replacement that was cut short; afterwards `path` is whole or absent."""
+def recover(path: Path) -> None:
+    """Finish or undo a replacement that was cut short; afterwards `path` is whole or absent.
+
+    For the process that saves; others `load`, which changes nothing.
+    """
     partial, new, old = _siblings(path)
     if not path.exists() and new.exists():
         new.rename(path)
@@ -187,7 +190,7 @@ def save(
             found=f"weights that are not finite: {wrong}",
             hint="lower the learning rate, or train in 32-true; the last checkpoint is intact",
         )
-    _recover(path)
+    recover(path)
     partial, new, old = _siblings(path)
     partial.mkdir(parents=True)
     save_file(weights, partial / WEIGHTS)

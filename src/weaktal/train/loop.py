@@ -229,6 +229,9 @@ class _Training:
 
     def restore(self) -> Checkpoint | None:
         """The last checkpoint, loaded into the method."""
+        if self.fabric.is_global_zero:
+            checkpoint.recover(self.last_path)  # a training that was done saves no more
+        self.fabric.barrier()
         found = checkpoint.load(self.last_path)
         if found is None:
             return None
